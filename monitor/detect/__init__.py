@@ -1,0 +1,1 @@
+"""Detectors: readings in, findings out. Pure numpy, vectorised over devices."""

@@ -1,0 +1,1 @@
+"""The fleet: figures derived from the history."""

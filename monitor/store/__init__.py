@@ -1,0 +1,1 @@
+"""Where facts are kept: one SQL schema, and telemetry behind one protocol."""
