@@ -71,6 +71,7 @@ device = Table(
     Column("connection_reason", String(16), nullable=False, default=""),
     Column("firmware", String(120), nullable=False, default=""),
     Column("model", String(120), nullable=False, default=""),
+    # When it was heard for the first time; before that its condition is unknown.
     _at("heard_at"),
     CheckConstraint("connection IN ('online', 'lost', 'offline')", name="connection"),
 )
@@ -83,7 +84,6 @@ credential = Table(
     Column("device_id", ForeignKey("device.device_id"), nullable=False, index=True),
     Column("generation", Integer, nullable=False),
     Column("username", String(200), nullable=False),
-    Column("password_hash", String(200), nullable=False, default=""),
     _at("issued_at", optional=False),
     _at("revoked_at"),
 )
@@ -150,6 +150,7 @@ parked = Table(
     Column("boot", BigInteger, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     _at("received_at", optional=False),
+    Column("late", Boolean, nullable=False),
     Column("what", String(8), nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
@@ -234,6 +235,7 @@ ticket = Table(
     Index("ix_ticket_status", "status", "id"),
 )  # fmt: skip
 
+# occurred_at and ended_at are the machine's clock, opened_at and cleared_at when the service knew.
 fault = Table(
     "fault",
     metadata,
@@ -244,6 +246,7 @@ fault = Table(
     Column("severity", String(12), nullable=False),
     _at("opened_at", optional=False),
     _at("occurred_at", optional=False),
+    _at("ended_at"),
     _at("cleared_at"),
     Column("evidence", JSON, nullable=False),
     Column("ticket_id", ForeignKey("ticket.id"), nullable=True, index=True),

@@ -1,0 +1,94 @@
+"""The API and the pages as one ASGI app."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from api import devices, fleet, pages, probes, registers, stream, tickets
+from api.access import SECURITY_HEADERS, ForAll, Guard, Guesses, check_declared
+from api.context import Api
+from api.problems import Problem, is_api, of_status, of_validation, problem_response
+from api.words import LANGS, Words
+
+STATIC = Path(__file__).parent / "static"
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(api: Api) -> FastAPI:
+    """The app over these parts. Raises TypeError where a route declares no roles.
+
+    Run it with the access log off: a sign-in link carries its secret in the path.
+    """
+    # Its own addresses for OpenAPI would need no sign-in; ours below does.
+    app = FastAPI(
+        title="fettle",
+        version="1",
+        description="Device health for companies that rent out equipment.",
+        openapi_url=None,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.state.api = api
+    app.state.guesses = Guesses()
+    app.state.streams = set()
+    app.state.words = {lang: Words(lang, api.zone) for lang in LANGS}
+    app.state.templates = {lang: words.environment() for lang, words in app.state.words.items()}
+    for part in (fleet, devices, tickets, registers, stream, probes, pages):
+        app.include_router(part.router)
+    _serve_openapi(app)
+    app.mount("/static", StaticFiles(directory=STATIC), "static")
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(Exception, answer_failure)
+    app.add_middleware(Guard, https=api.public_url.startswith("https:"))
+    app.add_middleware(probes.Measured, api=api)
+    api.registry.register(probes.FleetFigures(api))
+    check_declared(app)
+    return app
+
+
+def _serve_openapi(app: FastAPI) -> None:
+    @app.get("/api/v1/openapi.json", include_in_schema=False)
+    def openapi(_: ForAll) -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+
+def answer(request: Request, problem: Problem) -> Response:
+    """Programs get problem details, people a page, and people who have not signed in the way to do so."""
+    if is_api(request):
+        return problem_response(problem)
+    if problem.status == 401 and request.method == "GET":
+        return RedirectResponse("/sign-in", 303)
+    return pages.render(request, "problem.html", status=problem.status, problem=problem)
+
+
+def answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 as registered
+    return answer(request, error)
+
+
+def answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 as registered
+    problem = of_status(error.status_code, error.detail)
+    problem.headers.update(error.headers or {})
+    return answer(request, problem)
+
+
+def answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 as registered
+    problem = of_validation(error)
+    if not is_api(request) and any(found["loc"][0] == "path" for found in error.errors()):
+        problem = of_status(404, "")
+    return answer(request, problem)
+
+
+def answer_failure(request: Request, _: Exception) -> Response:
+    """The server's log has the rest; strangers learn nothing from it."""
+    response = answer(request, Problem(500, "Something went wrong here", "It was written down; try again."))
+    # This answer is given outside the guard.
+    response.headers.update(SECURITY_HEADERS)
+    return response

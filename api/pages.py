@@ -1,0 +1,353 @@
+"""The pages: HTML from the server that works without scripts, and stays live with them."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from api import fleet, tickets
+from api.access import ForAll, ForDoers, Open, guesses_of, session_cookie_name
+from api.context import Api, Parts, api_of
+from api.devices import HOUR_MS, DeviceId, device_detail, device_shape, profile_shape, series
+from api.labels import Labels
+from api.problems import Problem
+from api.shapes import Act, DeviceShape, ReadingShape, SensorShape, SeriesShape, TicketShape
+from api.words import LANG_COOKIE, Words, wanted_lang
+from monitor.desk.tickets import Verb
+from monitor.devices import Profile
+from monitor.store import queries
+from monitor.store.access import SESSION_HOURS, Role, Visitor, end_session, redeem_login_link
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+RANGES = {"15m": 15 * 60_000, "1h": HOUR_MS, "6h": 6 * HOUR_MS, "24h": 24 * HOUR_MS}
+OPEN_SHOWN = 100
+SOON_MS = 15 * 60_000
+
+
+@dataclass(frozen=True)
+class Ticking:
+    """An open ticket as the lists show it: with its most pressing clock."""
+
+    ticket: TicketShape
+    headline: str
+    due_at: int | None
+    started_at: int
+    warn_ms: int
+    urgency: str
+    """late, soon or calm; none where no clock runs."""
+    step: str
+
+
+def render(
+    request: Request, template: str, *, visitor: Visitor | None = None, status: int = 200, **known: object
+) -> HTMLResponse:
+    """Answer by a page in the reader's language."""
+    api = api_of(request)
+    lang = wanted_lang(request, api.lang)
+    words: Words = request.app.state.words[lang]
+    other = "en" if lang == "zh" else "zh"
+    html = request.app.state.templates[lang].get_template(template).render(
+        known,
+        labels=Labels(words, api.profiles),
+        now=api.clock(),
+        visitor=visitor,
+        path=request.url.path,
+        other_lang="?" + urlencode([*_kept(request), ("lang", other)]),
+        open_count=_open_count(api, visitor),
+    )  # fmt: skip
+    response = HTMLResponse(html, status)
+    if request.query_params.get("lang") == lang:
+        response.set_cookie(
+            LANG_COOKIE, lang, max_age=365 * 86_400, samesite="lax", httponly=True, secure=api.secure_cookies
+        )
+    return response
+
+
+def _kept(request: Request) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
+
+
+def _open_count(api: Api, visitor: Visitor | None) -> int:
+    if visitor is None:
+        return 0
+    with api.reading() as connection:
+        return queries.open_tickets(connection, api.scope(visitor)).open
+
+
+# --- the fleet -----------------------------------------------------------------------------------------------------
+
+
+@router.get("/")
+def fleet_page(request: Request, api: Parts, visitor: ForAll) -> HTMLResponse:
+    scope = api.scope(visitor)
+    with api.reading() as connection:
+        machines = [device_shape(row) for row in queries.devices(connection, scope, limit=fleet.MANY)]
+    return render(
+        request,
+        "fleet.html",
+        visitor=visitor,
+        health=fleet.health(api, visitor),
+        course=Course.of(fleet.course(api, visitor)),
+        sites=_by_site(machines),
+        tickets=open_tickets(api, visitor, request),
+    )
+
+
+@dataclass(frozen=True)
+class Course:
+    """Availability day by day, laid out for a drawing 0 to 600 wide and 0 to 100 high."""
+
+    band: list[str]
+    """One closed outline a stretch of days that are known."""
+    line: list[str]
+    target_y: float
+
+    WIDTH, HEIGHT, FLOOR = 600, 100, 0.8
+
+    @classmethod
+    def of(cls, days: list[tuple[float | None, float | None]]) -> "Course":
+        step = cls.WIDTH / max(len(days) - 1, 1)
+        stretches: list[list[tuple[float, float, float]]] = [[]]
+        for n, (lower, upper) in enumerate(days):
+            if lower is None or upper is None:
+                stretches.append([])
+            else:
+                stretches[-1].append((round(n * step, 1), cls.y(lower), cls.y(upper)))
+        known = [stretch for stretch in stretches if stretch]
+        band = [_outline(stretch) for stretch in known]
+        line = [" ".join(f"{x},{(low + high) / 2:.1f}" for x, low, high in stretch) for stretch in known]
+        return cls(band, line, cls.y(0.9))
+
+    @classmethod
+    def y(cls, share: float) -> float:
+        """What lies below the floor is drawn on it."""
+        return round(cls.HEIGHT * (1 - (max(share, cls.FLOOR) - cls.FLOOR) / (1 - cls.FLOOR)), 1)
+
+
+def _outline(stretch: list[tuple[float, float, float]]) -> str:
+    there = [f"{x},{high}" for x, _, high in stretch]
+    back = [f"{x},{low}" for x, low, _ in reversed(stretch)]
+    return " ".join(there + back)
+
+
+def _by_site(machines: list[DeviceShape]) -> list[tuple[str, list[DeviceShape]]]:
+    """Machines by site name; within a site the worst first, those not on hire last."""
+    order = {"bad": 0, "unknown": 1, "good": 2}
+    sites: dict[str, list[DeviceShape]] = {}
+    for machine in sorted(machines, key=lambda one: (one.rental is None, order[one.condition], one.device_id)):
+        sites.setdefault(machine.place, []).append(machine)
+    return sorted(sites.items(), key=lambda entry: (entry[0] == "", entry[0]))
+
+
+# --- machines ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/machines")
+def machines_page(request: Request, api: Parts, visitor: ForAll) -> HTMLResponse:
+    with api.reading() as connection:
+        rows = queries.devices(connection, api.scope(visitor), limit=fleet.MANY)
+    return render(request, "machines.html", visitor=visitor, machines=[device_shape(row) for row in rows])
+
+
+@router.get("/machines/{device_id}")
+def machine_page(
+    request: Request,
+    api: Parts,
+    visitor: ForAll,
+    device_id: DeviceId,
+    metric: Annotated[str, Query(max_length=64)] = "",
+    span: Annotated[str, Query(alias="range", max_length=3)] = "1h",
+) -> HTMLResponse:
+    machine = device_detail(api, visitor, device_id)
+    profile = api.profiles.get(machine.profile)
+    sensors = _sensors(api, machine.profile, machine.latest.values if machine.latest else {})
+    chosen = next((sensor for sensor in sensors if sensor.name == metric), sensors[0] if sensors else None)
+    span = span if span in RANGES else "1h"
+    now = api.clock()
+    found = series(api, visitor, device_id, chosen.name, now - RANGES[span], now + 1) if chosen else None
+    return render(
+        request,
+        "machine.html",
+        visitor=visitor,
+        machine=machine,
+        sensors=sensors,
+        chosen=chosen,
+        beyond=_beyond(profile, machine.latest),
+        ranges=RANGES,
+        span=span,
+        summary=_summary(found),
+        max_gap_s=profile.max_gap_s if profile else 30,
+        tickets=open_tickets(api, visitor, request, device_id),
+    )
+
+
+def _sensors(api: Api, profile_name: str, values: dict[str, float]) -> list[SensorShape]:
+    """The model's sensors in its own order, and whatever else the machine sends."""
+    profile = api.profiles.get(profile_name)
+    known = profile_shape(profile).sensors if profile else []
+    names = {sensor.name for sensor in known}
+    return known + [SensorShape(name=name) for name in sorted(values) if name not in names]
+
+
+def _beyond(profile: Profile | None, latest: ReadingShape | None) -> dict[str, str]:
+    """Which sensors lie beyond their limits now, and on which side; only in the states in which limits mean anything."""
+    beyond: dict[str, str] = {}
+    for sensor in profile.sensors if profile and latest else ():
+        value, limits = latest.values.get(sensor.name) if latest else None, sensor.limits
+        idle = bool(sensor.states) and latest is not None and latest.state not in sensor.states
+        if value is None or limits is None or idle:
+            continue
+        if limits.high is not None and value > limits.high:
+            beyond[sensor.name] = "high"
+        elif limits.low is not None and value < limits.low:
+            beyond[sensor.name] = "low"
+    return beyond
+
+
+def _summary(found: SeriesShape | None) -> tuple[float, float, float] | None:
+    """Lowest, mean and highest of a chart: what it says to those who do not see it."""
+    if found is None or not found.points:
+        return None
+    points = found.points
+    mean = sum(point.mean for point in points) / len(points)
+    return min(point.min for point in points), mean, max(point.max for point in points)
+
+
+# --- tickets -------------------------------------------------------------------------------------------------------
+
+
+@router.get("/tickets")
+def tickets_page(
+    request: Request,
+    api: Parts,
+    visitor: ForAll,
+    show: Annotated[str, Query(max_length=8)] = "open",
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> HTMLResponse:
+    past = show == "all"
+    listed = tickets.list_tickets(api, visitor, limit=50, cursor=cursor) if past else None
+    return render(
+        request,
+        "tickets.html",
+        visitor=visitor,
+        past=past,
+        tickets=ticking(api, listed.items, request) if listed else open_tickets(api, visitor, request),
+        following=listed.next if listed else None,
+    )
+
+
+@router.get("/tickets/{ticket_id}")
+def ticket_page(request: Request, api: Parts, visitor: ForAll, ticket_id: tickets.TicketId) -> HTMLResponse:
+    return show_ticket(request, api, visitor, ticket_id)
+
+
+@router.post("/tickets/{ticket_id}/{verb}")
+def ticket_step(
+    request: Request,
+    api: Parts,
+    visitor: ForDoers,
+    ticket_id: tickets.TicketId,
+    verb: Verb,
+    technician_id: Annotated[int | None, Form(ge=1, lt=2**63)] = None,
+    note: Annotated[str, Form(max_length=2000)] = "",
+) -> Response:
+    """Take the step and show the ticket again; a step that is no longer possible is explained on it."""
+    try:
+        tickets.take_step(api, visitor, ticket_id, verb, Act(technician_id=technician_id, note=note))
+    except Problem as problem:
+        if problem.status != 409:
+            raise
+        return show_ticket(request, api, visitor, ticket_id, refusal=problem.detail)
+    return RedirectResponse(f"/tickets/{ticket_id}", 303)
+
+
+def show_ticket(
+    request: Request, api: Api, visitor: Visitor, ticket_id: int, refusal: str = ""
+) -> HTMLResponse:  # fmt: skip
+    ticket = tickets.ticket_detail(api, visitor, ticket_id, wanted_lang(request, api.lang))
+    with api.reading() as connection:
+        technicians = queries.technicians(connection) if ticket.allowed else []
+    return render(
+        request,
+        "ticket.html",
+        visitor=visitor,
+        status=409 if refusal else 200,
+        ticket=ticket,
+        technicians=technicians,
+        refusal=refusal,
+        names_technician=visitor.role is not Role.TECHNICIAN,
+    )
+
+
+def open_tickets(api: Api, visitor: Visitor, request: Request, device_id: str | None = None) -> list[Ticking]:
+    """Open tickets by time left; those without a running clock last, the gravest of them first."""
+    with api.reading() as connection:
+        rows = queries.tickets(connection, api.scope(visitor), device_id=device_id, only_open=True, limit=OPEN_SHOWN)
+        found = tickets.with_clocks(connection, rows)
+    gravity = {"emergency": 0, "urgent": 1, "routine": 2, "note": 3}
+
+    def pressing(one: Ticking) -> tuple[bool, int, int]:
+        return one.due_at is None, one.due_at or gravity[one.ticket.severity], one.ticket.id
+
+    return sorted(ticking(api, found, request), key=pressing)
+
+
+def ticking(api: Api, found: list[TicketShape], request: Request) -> list[Ticking]:
+    lang = wanted_lang(request, api.lang)
+    labels = Labels(request.app.state.words[lang], api.profiles)
+    return [_ticking(api, one, labels) for one in found]
+
+
+def _ticking(api: Api, one: TicketShape, labels: Labels) -> Ticking:
+    clock = one.next_clock
+    headline = labels.headline(one)
+    if clock is None:
+        return Ticking(one, headline, None, one.opened_at, 0, "none", labels.next_step(one.status, None))
+    left_ms, warn_ms = clock.due_at - api.clock(), int(clock.warn_before_s * 1000)
+    urgency = "late" if left_ms <= 0 else "soon" if left_ms <= warn_ms else "calm"
+    step = labels.next_step(one.status, clock.kind)
+    return Ticking(one, headline, clock.due_at, clock.started_at, warn_ms, urgency, step)
+
+
+# --- coming in and going out ---------------------------------------------------------------------------------------
+
+
+@router.get("/sign-in", dependencies=[Open])
+@router.get("/sign-in/{secret}", dependencies=[Open])
+def sign_in_page(request: Request, secret: str = "") -> HTMLResponse:
+    """Shows one button and changes nothing: programs that scan mail open links too."""
+    return render(request, "sign_in.html", secret=secret[:200], failed=False)
+
+
+@router.post("/sign-in", dependencies=[Open])
+def sign_in(request: Request, api: Parts, secret: Annotated[str, Form(max_length=200)]) -> Response:
+    """Use the link up and begin a session; from here on its secret is only in the cookie."""
+    with api.database.begin() as connection:
+        begun = redeem_login_link(connection, secret.strip(), api.clock())
+    if begun is None:
+        guesses_of(request).refuse(request.client.host if request.client else "")
+        return render(request, "sign_in.html", status=403, secret="", failed=True)
+    response = RedirectResponse("/", 303)
+    response.set_cookie(
+        session_cookie_name(api),
+        begun,
+        max_age=SESSION_HOURS * 3600,
+        path="/",
+        secure=api.secure_cookies,
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+@router.post("/sign-out")
+def sign_out(api: Parts, visitor: ForAll) -> Response:
+    if visitor.via == "session":
+        with api.database.begin() as connection:
+            end_session(connection, visitor, api.clock())
+    response = RedirectResponse("/sign-in", 303)
+    response.delete_cookie(session_cookie_name(api), path="/", secure=api.secure_cookies, httponly=True)
+    return response

@@ -1,0 +1,360 @@
+"""What the API answers: the shapes, as JSON and as OpenAPI tell them. Pages read the same objects."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, WithJsonSchema
+
+T = TypeVar("T")
+
+
+def rfc3339(moment: int) -> str:
+    """Epoch milliseconds as RFC 3339 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+EARLIEST, LATEST = 0, 253_402_300_799_999
+
+
+def epoch_ms(value: object) -> int:
+    """A moment as a caller writes it: RFC 3339 with its offset, or epoch milliseconds."""
+    text = str(value).strip()
+    if text.isascii() and text.isdigit() and len(text) <= 15:
+        moment = int(text)
+    else:
+        try:
+            parsed = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise ValueError("must be RFC 3339, such as 2026-11-23T14:06:00Z, or epoch milliseconds") from error
+        if parsed.tzinfo is None:
+            raise ValueError("must name its offset, such as Z or +08:00")
+        moment = round(parsed.timestamp() * 1000)
+    if not EARLIEST <= moment <= LATEST:
+        raise ValueError("lies outside the years 1970 to 9999")
+    return moment
+
+
+_MOMENT_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2026-11-23T14:06:00.000Z"]}
+
+Moment = Annotated[int, PlainSerializer(rfc3339, return_type=str, when_used="json"), WithJsonSchema(_MOMENT_SCHEMA)]
+"""Epoch milliseconds inside, RFC 3339 UTC on the wire."""
+
+GivenMoment = Annotated[
+    int,
+    BeforeValidator(epoch_ms),
+    WithJsonSchema({"type": "string", "description": "RFC 3339, or epoch milliseconds"}),
+]
+
+Condition = Literal["good", "bad", "unknown"]
+
+
+class Shape(BaseModel):
+    """Made from a row by its column names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+    next: str | None = Field(description="Cursor of the next page; null on the last one.")
+
+
+# --- tickets -------------------------------------------------------------------------------------------------------
+
+
+class CommitmentShape(Shape):
+    """A promise of the service standard with its clock."""
+
+    standard_id: str = Field(description="Row of the service standard, such as R7.")
+    kind: str = Field(description="dispatch, remote_diagnosis or repair_start")
+    started_at: Moment
+    due_at: Moment
+    warn_before_s: float = Field(description="So long before it is due the clock warns.")
+    met_at: Moment | None
+    breached_at: Moment | None = Field(description="Equals due_at; a clock that was met late stays breached.")
+    voided_at: Moment | None
+
+    @property
+    def running(self) -> bool:
+        return self.met_at is None and self.voided_at is None
+
+
+class TicketShape(Shape):
+    id: int
+    device_id: str | None = Field(description="null where a whole site is concerned")
+    kind: str
+    subject: str = Field(description="The sensor or code; empty where there is none.")
+    severity: str
+    status: str
+    opened_at: Moment = Field(description="When the service first knew.")
+    occurred_at: Moment = Field(description="When it happened.")
+    cleared_at: Moment | None = Field(description="When the fault cleared by itself or was seen to be gone.")
+    closed_at: Moment | None
+    recurrences: int
+    profile: str | None
+    site_id: int | None
+    site_name: str | None
+    remote: bool
+    customer_name: str | None
+    technician_id: int | None
+    technician_name: str | None
+    commitments: list[CommitmentShape] = []
+    facts: dict[str, JsonValue] = Field({}, exclude=True, repr=False)
+    """The evidence, for the page's words; the API gives it with one ticket only, to those it is for."""
+
+    @property
+    def next_clock(self) -> CommitmentShape | None:
+        """The running clock that is due first."""
+        return next((clock for clock in self.commitments if clock.running), None)
+
+
+class FaultShape(Shape):
+    id: int
+    kind: str
+    subject: str
+    severity: str
+    opened_at: Moment
+    occurred_at: Moment
+    cleared_at: Moment | None
+    ticket_id: int | None
+    evidence: dict[str, JsonValue] | None = Field(description="Facts at opening; not for customers.")
+
+
+class StepShape(Shape):
+    event: str
+    from_status: str
+    to_status: str
+    happened_at: Moment
+    recorded_at: Moment
+    actor: str
+    actor_name: str | None
+    technician_id: int | None
+    technician_name: str | None
+    note: str
+
+
+class NoticeShape(Shape):
+    id: int
+    kind: str
+    ticket_id: int | None
+    channel: str
+    recipient: str
+    lang: str
+    subject: str
+    status: str = Field(description="queued, sent, failed (given up) or withdrawn")
+    tries: int
+    queued_at: Moment
+    sent_at: Moment | None
+    last_error: str
+
+
+class TicketDetail(TicketShape):
+    headline: str = Field(description="What happened, in words.")
+    allowed: list[str] = Field(description="The verbs that are possible now.")
+    evidence: dict[str, JsonValue] | None = Field(description="Facts at opening; null for customers.")
+    faults: list[FaultShape]
+    steps: list[StepShape]
+    notices: list[NoticeShape] | None = Field(description="Who was told; null but for ops and admin.")
+
+
+# --- machines ------------------------------------------------------------------------------------------------------
+
+
+class HireShape(BaseModel):
+    """The rental that runs now."""
+
+    id: int
+    customer_id: int
+    customer_name: str
+    starts_at: Moment
+    ends_at: Moment | None
+
+
+class DeviceShape(Shape):
+    device_id: str
+    profile: str
+    condition: Condition = Field(description="bad: an open fault of severity urgent or emergency; unknown: silent")
+    site_id: int | None
+    site_name: str | None
+    remote: bool
+    connection: Literal["online", "lost", "offline"] | None
+    connection_reason: str
+    firmware: str
+    model: str
+    heard_at: Moment | None
+    added_at: Moment
+    rental: HireShape | None
+
+    @property
+    def place(self) -> str:
+        return self.site_name or ""
+
+
+class ReadingShape(BaseModel):
+    at: Moment
+    state: str
+    values: dict[str, float]
+
+
+class DataShape(BaseModel):
+    received: int = Field(description="Distinct messages taken in.")
+    missing: int = Field(description="Numbers that never came.")
+
+
+class DeviceDetail(DeviceShape):
+    latest: ReadingShape | None = Field(description="The newest reading by the machine's own clock.")
+    faults: list[FaultShape] = Field(description="Open faults.")
+    data: DataShape | None = Field(description="How complete its record is; null for customers.")
+
+
+class PointShape(BaseModel):
+    at: Moment
+    min: float
+    max: float
+    mean: float
+
+
+class SeriesShape(BaseModel):
+    device_id: str
+    metric: str
+    bucket_s: float = Field(description="Width of a point; 0 where each point is one sample.")
+    points: list[PointShape] = Field(description="At most 2,000; where nothing came, there is no point.")
+
+
+class LimitsShape(BaseModel):
+    low: float | None = None
+    high: float | None = None
+    hold_s: float
+    clear_margin: float
+
+
+class SensorShape(BaseModel):
+    name: str
+    unit: str | None = None
+    nominal: float | None = Field(None, description="A healthy running machine at half load.")
+    limits: LimitsShape | None = None
+
+
+class ProfileShape(BaseModel):
+    name: str
+    title: str
+    title_zh: str
+    start_timeout_s: float
+    report_interval_s: float
+    sensors: list[SensorShape]
+
+
+# --- the fleet -----------------------------------------------------------------------------------------------------
+
+
+class Counts(BaseModel):
+    total: int
+    good: int
+    bad: int
+    unknown: int
+    on_hire: int
+
+
+class ShareShape(Shape):
+    now: float | None
+    window_days: int
+    lower: float | None = Field(description="Time of which nobody knows counted as bad.")
+    upper: float | None = Field(description="The same time counted as good.")
+    target: float
+    met: bool | None
+
+
+class Shares(BaseModel):
+    on_hire: ShareShape
+    fleet: ShareShape
+
+
+class TicketCounts(Shape):
+    open: int
+    emergency: int
+    due_within_15_min: int
+    breached: int
+
+
+class MaintenanceCounts(BaseModel):
+    due_7_days: int | None = None
+    overdue: int | None = None
+
+
+class ModelCounts(Counts):
+    profile: str
+
+
+class SiteCounts(Counts):
+    site_id: int | None
+    site_name: str | None
+
+
+class FleetHealth(BaseModel):
+    as_of: Moment
+    devices: Counts
+    availability: Shares = Field(description="E1; a share of no machines is null.")
+    tickets: TicketCounts
+    maintenance: MaintenanceCounts = Field(description="null while there is no maintenance record.")
+    by_model: list[ModelCounts]
+    by_site: list[SiteCounts]
+
+
+# --- registers -----------------------------------------------------------------------------------------------------
+
+
+class RentalShape(Shape):
+    id: int
+    device_id: str
+    customer_id: int
+    customer_name: str
+    starts_at: Moment
+    ends_at: Moment | None
+
+
+class SiteShape(Shape):
+    id: int
+    name: str
+    remote: bool
+    timezone: str
+
+
+class PersonShape(Shape):
+    id: int
+    name: str
+    role: str
+    email: str
+    phone: str
+    lang: str
+    customer_id: int | None
+    added_at: Moment
+    disabled_at: Moment | None
+
+
+class RejectedShape(Shape):
+    id: int
+    received_at: Moment
+    device_id: str
+    topic: str
+    reason: str
+    detail: str
+    payload: str = Field(description="The first 500 bytes as text; what is not UTF-8 is replaced.")
+    payload_bytes: int
+
+
+# --- what is sent --------------------------------------------------------------------------------------------------
+
+
+class Act(BaseModel):
+    """What a person did with a ticket. Everything may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    technician_id: int | None = Field(None, ge=1, lt=2**63, description="Who is sent; needed by dispatch.")
+    happened_at: GivenMoment | None = Field(None, description="When it happened, where that was not just now.")
+    note: str = Field("", max_length=2000)
+
+
+def plain(value: Any) -> dict[str, JsonValue]:
+    """Evidence as JSON knows it."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,133 @@
+// Keeps a page live: draws the clocks, follows the change stream, and fetches the parts marked data-live again.
+// The server decides everything that is shown; without this script the page says the same, once.
+"use strict";
+
+(() => {
+  const body = document.body;
+  // The server's time less ours: clocks follow the server even where this machine's clock is wrong.
+  let ahead = Number(body.dataset.now) - Date.now();
+  const now = () => Date.now() + ahead;
+
+  // --- clocks -----------------------------------------------------------------------------------------------------
+
+  const two = (n) => String(n).padStart(2, "0");
+
+  function span(ms) {
+    const s = Math.floor(Math.abs(ms) / 1000);
+    return `${ms < 0 ? "−" : ""}${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+  }
+
+  const urgencyOf = (left, warn) => (left <= 0 ? "late" : left <= warn ? "soon" : "calm");
+
+  function drawClocks() {
+    for (const clock of document.querySelectorAll(".clock[data-due]")) {
+      const left = Number(clock.dataset.due) - now();
+      clock.querySelector("time").textContent = span(left);
+      const urgency = urgencyOf(left, Number(clock.dataset.warn));
+      if (!clock.classList.contains(urgency)) cross(clock, urgency);
+    }
+    for (const bar of document.querySelectorAll("progress[data-due]")) {
+      bar.value = Math.min(now() - Number(bar.dataset.start), bar.max);
+    }
+  }
+
+  // Said once, when a clock crosses into the next urgency; never while it counts.
+  function cross(clock, urgency) {
+    const words = { soon: body.dataset.saySoon, late: body.dataset.sayLate, calm: "" }[urgency];
+    for (const marked of [clock, clock.nextElementSibling, clock.closest("tr")]) {
+      if (!marked) continue;
+      marked.classList.remove("late", "soon", "calm");
+      marked.classList.add(urgency);
+    }
+    clock.querySelector(".unseen").textContent = words;
+    const what = clock.closest("tr, li")?.querySelector("a.what, div:last-child")?.textContent ?? "";
+    document.getElementById("announce").textContent = words ? `${words}: ${what}` : "";
+  }
+
+  function drawWall() {
+    for (const wall of document.querySelectorAll("[data-wall]")) {
+      const passed = Math.floor((now() - Number(wall.dataset.wall)) / 60000);
+      if (passed < 1) continue;
+      const [hours, minutes] = (wall.dataset.shown ??= wall.textContent).split(":").map(Number);
+      const all = (hours * 60 + minutes + passed) % 1440;
+      wall.textContent = `${two(Math.floor(all / 60))}:${two(all % 60)}`;
+    }
+  }
+
+  // --- live parts -------------------------------------------------------------------------------------------------
+
+  let fetching = false;
+  let again = false;
+
+  async function refresh() {
+    if (document.hidden || fetching) {
+      again = true;
+      return;
+    }
+    fetching = true;
+    again = false;
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (answer.redirected && new URL(answer.url).pathname.startsWith("/sign-in")) return location.reload();
+      if (answer.ok) replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      connected(answer.ok);
+    } catch {
+      connected(false);
+    } finally {
+      fetching = false;
+      if (again) setTimeout(refresh, 1000);
+    }
+  }
+
+  function replaceParts(fresh) {
+    ahead = Number(fresh.body.dataset.now) - Date.now();
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const next = fresh.getElementById(part.id);
+      const busy = part.contains(document.activeElement) ? document.activeElement : null;
+      // What somebody is filling in is not taken from under their hands.
+      if (!next || next.isEqualNode(part) || busy?.matches("input, select, button")) continue;
+      const held = busy?.getAttribute("href");
+      part.replaceWith(document.importNode(next, true));
+      if (held) document.querySelector(`#${CSS.escape(part.id)} a[href="${CSS.escape(held)}"]`)?.focus();
+    }
+    drawClocks();
+    document.dispatchEvent(new Event("fettle:refreshed"));
+  }
+
+  function connected(well) {
+    document.querySelector(".offline").hidden = well;
+  }
+
+  // Many changes at once are one refresh.
+  let due = 0;
+  function soon() {
+    if (due) return;
+    due = setTimeout(() => {
+      due = 0;
+      refresh();
+    }, 400);
+  }
+
+  function follow(url) {
+    const stream = new EventSource(url);
+    stream.addEventListener("change", soon);
+    stream.addEventListener("open", () => connected(true));
+    stream.addEventListener("error", () => connected(false));
+    stream.addEventListener("end", () => {
+      stream.close();
+      location.reload();
+    });
+    addEventListener("pagehide", () => stream.close());
+  }
+
+  drawClocks();
+  setInterval(() => {
+    drawClocks();
+    drawWall();
+  }, 1000);
+  if (body.dataset.stream && window.EventSource) {
+    follow(body.dataset.stream);
+    setInterval(refresh, Number(body.dataset.refreshS) * 1000);
+    document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  }
+})();

@@ -1,0 +1,130 @@
+"""The pages' language: which one, its words, and how it writes times, shares and figures.
+
+English stands in the templates and in code; other languages in `locale/{lang}/messages.po`.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import jinja2
+from babel import dates, numbers
+from babel.core import UnknownLocaleError, negotiate_locale
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import NullTranslations, Translations
+from fastapi import Request
+
+MINUS, NOTHING = "\u2212", "\u2013"
+HERE = Path(__file__).parent
+LANGS = ("zh", "en")
+LANG_COOKIE = "fettle_lang"
+LOCALES = {"zh": "zh_Hans_CN", "en": "en_GB"}
+HTML_LANG = {"zh": "zh-Hans", "en": "en"}
+
+
+def wanted_lang(request: Request, default: str) -> str:
+    """`?lang=`, else what was chosen before, else the browser's first wish that we speak, else the company's."""
+    for given in (request.query_params.get("lang"), request.cookies.get(LANG_COOKIE)):
+        if given in LANGS:
+            return given
+    wishes = [part.partition(";")[0].strip() for part in request.headers.get("accept-language", "").split(",")]
+    try:
+        found = negotiate_locale([wish for wish in wishes[:20] if wish], LANGS, sep="-")
+    except (ValueError, UnknownLocaleError):
+        found = None
+    return found if found in LANGS else default
+
+
+@dataclass(frozen=True)
+class Words:
+    """One language, in one time zone."""
+
+    lang: str
+    zone: ZoneInfo
+
+    @cached_property
+    def translations(self) -> NullTranslations:
+        path = HERE / "locale" / self.lang / "messages.po"
+        if not path.exists():
+            return NullTranslations()
+        compiled = io.BytesIO()
+        with path.open("rb") as source:
+            write_mo(compiled, read_po(source, locale=self.lang))
+        compiled.seek(0)
+        return Translations(compiled)
+
+    @property
+    def locale(self) -> str:
+        return LOCALES[self.lang]
+
+    def say(self, message: str, **known: object) -> str:
+        """A message of the catalogue, with its gaps filled in."""
+        return self.translations.gettext(message) % known if known else self.translations.gettext(message)
+
+    def moment(self, at: int | None) -> str:
+        """Day and time, without the year: what the pages show lies within weeks."""
+        if at is None:
+            return ""
+        pattern = {"zh": "M月d日 HH:mm", "en": "d MMM, HH:mm"}[self.lang]
+        return dates.format_datetime(_time(at), pattern, tzinfo=self.zone, locale=self.locale)
+
+    def hour(self, at: int) -> str:
+        return dates.format_time(_time(at), "HH:mm", tzinfo=self.zone, locale=self.locale)
+
+    def day(self, at: int) -> str:
+        return dates.format_skeleton("MMMd", _time(at).astimezone(self.zone), locale=self.locale)
+
+    def today(self, at: int) -> str:
+        return dates.format_skeleton("MMMEd", _time(at).astimezone(self.zone), locale=self.locale)
+
+    def percent(self, share: float | None) -> str:
+        """One decimal, rounded down: 89.96 % is not the 90 % that was promised."""
+        if share is None:
+            return NOTHING
+        floored = int(share * 1000 + 1e-9) / 1000
+        return numbers.format_percent(floored, "0.#%" if self.lang == "zh" else "0.#\u202f%", locale=self.locale)
+
+    def figure(self, value: float | None) -> str:
+        """A measured value in four significant digits."""
+        return NOTHING if value is None else numbers.format_decimal(float(f"{value:.4g}"), locale=self.locale)
+
+    def count(self, value: int) -> str:
+        return numbers.format_decimal(value, locale=self.locale)
+
+    def environment(self) -> jinja2.Environment:
+        """Templates that speak this language. Everything put into them is escaped."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
+        )
+        environment.install_gettext_translations(self.translations, newstyle=True)  # type: ignore[attr-defined]
+        filters: dict[str, Callable[..., str]] = {
+            name: getattr(self, name) for name in ("moment", "hour", "day", "today", "percent", "figure", "count")
+        }
+        environment.filters.update(filters, span=span, iso=iso)
+        environment.globals["html_lang"] = HTML_LANG[self.lang]
+        environment.globals["lang"] = self.lang
+        return environment
+
+
+def span(ms: int) -> str:
+    """Time left as a clock shows it, in hours, minutes and seconds; after the due time with a minus."""
+    seconds = abs(ms) // 1000
+    return f"{MINUS if ms < 0 else ''}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def iso(at: int) -> str:
+    return _time(at).isoformat(timespec="seconds")
+
+
+def _time(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)

@@ -1,0 +1,3 @@
+from fettle.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""Cards: all that a machine's firmware needs to connect."""
+
+from typing import TypedDict
+
+from fettle.wiring import House, clock
+from ingest.connection import Address
+from ingest.credentials import Credential, Keyring
+from ingest.passwords import PasswordFiles
+from monitor.devices import Device, topic
+from monitor.store.registry import Registry
+
+
+class Mqtt(TypedDict):
+    host: str
+    port: int
+    client_id: str
+    username: str
+    password: str
+    topic: str
+
+
+class Card(TypedDict):
+    device_id: str
+    mqtt: Mqtt
+
+
+def issue_credential(rooms: House, registry: Registry, device: Device) -> Credential:
+    """A new credential for a machine, beside those that it has; noted, so that it can be refused later."""
+    credential = _mint(rooms, device.device_id)
+    registry.note_credential(device, credential.public_key, credential.username, clock())
+    return credential
+
+
+def issue_card(rooms: House, registry: Registry, device: Device) -> Card:
+    """A new credential, and where to connect with it."""
+    credential = issue_credential(rooms, registry, device)
+    host, port = _advertised(rooms)
+    return {
+        "device_id": device.device_id,
+        "mqtt": {
+            "host": host,
+            "port": port,
+            "client_id": credential.client_id,
+            "username": credential.username,
+            "password": credential.password,
+            "topic": topic(device.device_id),
+        },
+    }
+
+
+def _mint(rooms: House, device_id: str) -> Credential:
+    if rooms.settings.own_broker:
+        return Keyring(rooms.settings.home.absolute() / "broker").mint(device_id, clock())
+    return PasswordFiles(rooms.settings.home).mint(device_id, clock())
+
+
+def _advertised(rooms: House) -> tuple[str, int]:
+    """Where devices are told to connect."""
+    settings = rooms.settings
+    if settings.mqtt_url is not None:
+        url = settings.mqtt_url.get_secret_value().replace("own://", "mqtt://", 1)
+        address = Address.parse(url)
+        host, port = address.host, address.port
+    else:
+        host, port = settings.broker_host, settings.mqtt_port
+    if settings.mqtt_advertised:
+        told = Address.parse(f"mqtt://{settings.mqtt_advertised}")
+        return told.host, told.port if ":" in settings.mqtt_advertised else port
+    return host, port

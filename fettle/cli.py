@@ -1,0 +1,258 @@
+"""The command line: `fettle COMMAND`. Everything that answers with data does so as JSON with --json."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from fettle import demo, logs, replaying, wiring
+from fettle.cards import Card, issue_card
+from fettle.settings import BadSettings, misspelt, read_settings
+from ingest.broker import BrokerFailed
+from ingest.connection import BadAddress
+from monitor.store import access
+from monitor.store.access import Role
+from monitor.store.profiles import BadProfile
+from monitor.store.registry import Refused, Registry, customer_id, person_id
+from monitor.store.telemetry import TelemetryUnavailable
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Device-health monitoring for companies that rent out equipment.")  # fmt: skip
+device = typer.Typer(no_args_is_help=True, help="Machines and their credentials.")
+site = typer.Typer(no_args_is_help=True, help="Places where machines stand.")
+person = typer.Typer(no_args_is_help=True, help="People who sign in or are told things.")
+rental = typer.Typer(no_args_is_help=True, help="Who has a machine on hire.")
+token = typer.Typer(no_args_is_help=True, help="Bearer tokens for the API.")
+for name, commands in (("device", device), ("site", site), ("person", person), ("rental", rental), ("token", token)):
+    app.add_typer(commands, name=name)
+
+Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
+Site = Annotated[str | None, typer.Option(help="Name of the site it stands at.")]
+Lang = Annotated[str | None, typer.Option(help="zh or en; FETTLE_LANG where not given.")]
+
+USER_ERRORS = (BadSettings, BadAddress, BadProfile, BrokerFailed, Refused, TelemetryUnavailable, wiring.CannotStart)
+
+
+def main() -> None:
+    """Run the command line. What a person can mend is one clear line on standard error, and exit status 2."""
+    logs.set_up()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for line in misspelt():
+        print(f"fettle: {line}", file=sys.stderr)
+    try:
+        app()
+    except USER_ERRORS as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    for line in message.splitlines():
+        print(f"fettle: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _answer(as_json: bool, data: dict[str, Any], text: str) -> None:
+    print(json.dumps(data, ensure_ascii=False) if as_json else text)
+
+
+# --- processes ---
+
+
+@app.command()
+def up(sim: Annotated[int, typer.Option(min=0, max=500, help="Simulated machines to start beside it.")] = 0) -> None:
+    """Start the complete service: broker, stores, detectors, desk, API and pages."""
+    settings = read_settings()
+    wiring.up(settings, lambda rooms, broker: demo.announce(rooms, broker, sim))
+
+
+@app.command()
+def ingest() -> None:
+    """Start only the part that takes in and judges what machines say (telemetry in InfluxDB)."""
+    wiring.ingest(read_settings())
+
+
+@app.command()
+def monitor() -> None:
+    """Start only the desk: clocks, escalation, notices."""
+    wiring.monitor(read_settings())
+
+
+@app.command()
+def api() -> None:
+    """Start only the API and pages (telemetry in InfluxDB)."""
+    wiring.api(read_settings())
+
+
+@app.command()
+def broker() -> None:
+    """Start only the embedded broker, for the other processes to share (FETTLE_MQTT_URL=own://HOST:PORT)."""
+    wiring.broker(read_settings())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema; every process does so at start, too."""
+    with wiring.house(read_settings()):
+        print("The database has the newest schema.")
+
+
+# --- what operators keep ---
+
+
+@device.command("add")
+def device_add(
+    device_id: Annotated[str, typer.Argument(metavar="DEVICE", help="1 to 64 of A-Z a-z 0-9 _ -")],
+    profile: Annotated[str, typer.Option(help="Machine profile, such as diesel_generator.")],
+    site: Site = None,
+    as_json: Json = False,
+) -> None:
+    """Add a machine and print its card: all that its firmware needs to connect."""
+    settings = read_settings()
+    with wiring.house(settings) as rooms:
+        if profile not in rooms.profiles:
+            raise Refused(f"profile {profile!r} is not known; known are: {', '.join(sorted(rooms.profiles))}")
+        registry = Registry(rooms.database)
+        added = registry.add_device(device_id, profile, site, wiring.clock())
+        _print_card(issue_card(rooms, registry, added), as_json)
+
+
+@device.command("renew")
+def device_renew(
+    device_id: Annotated[str, typer.Argument(metavar="DEVICE")],
+    as_json: Json = False,
+) -> None:
+    """The box on a machine was replaced: print a new card; earlier credentials are refused from now on."""
+    with wiring.house(read_settings()) as rooms:
+        registry = Registry(rooms.database)
+        _print_card(issue_card(rooms, registry, registry.renew_device(device_id, wiring.clock())), as_json)
+
+
+@device.command("revoke")
+def device_revoke(device_id: Annotated[str, typer.Argument(metavar="DEVICE")], as_json: Json = False) -> None:
+    """Refuse all of a machine's credentials; a connected one is cut off."""
+    with wiring.house(read_settings()) as rooms:
+        Registry(rooms.database).revoke_device(device_id, wiring.clock())
+    _answer(as_json, {"device_id": device_id, "revoked": True}, f"{device_id} is refused from now on.")
+
+
+def _print_card(card: Card, as_json: bool) -> None:
+    lines = [f"{key:10} {value}" for key, value in card["mqtt"].items()]
+    _answer(as_json, dict(card), "\n".join([f"{'device':10} {card['device_id']}", *lines]))
+
+
+@site.command("add")
+def site_add(
+    name: str,
+    remote: Annotated[bool, typer.Option("--remote", help="Far away: diagnosed from afar first (R8).")] = False,
+    timezone: Annotated[str | None, typer.Option(help="IANA name; FETTLE_TIMEZONE where not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add a site."""
+    settings = read_settings()
+    with wiring.house(settings) as rooms:
+        zone = timezone or settings.timezone
+        site_id = Registry(rooms.database).add_site(name, remote=remote, timezone=zone, now=wiring.clock())
+    data = {"site_id": site_id, "name": name, "remote": remote, "timezone": zone}
+    _answer(as_json, data, f"Site {name} added{' (remote)' if remote else ''}.")
+
+
+@person.command("add")
+def person_add(
+    name: str,
+    role: Annotated[str, typer.Option(help="ops, technician, customer, service, manager or admin.")],
+    email: str = typer.Option(...),
+    phone: str = "",
+    lang: Lang = None,
+    customer: Annotated[str | None, typer.Option(help="The customer whom a person of role customer is with.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add somebody who signs in or is told things."""
+    settings = read_settings()
+    with wiring.house(settings) as rooms:
+        added = Registry(rooms.database).add_person(
+            name, role, email, phone=phone, lang=lang or settings.lang, customer=customer, now=wiring.clock()
+        )
+    _answer(as_json, {"person_id": added, "name": name, "role": role}, f"{name} added as {role}.")
+
+
+@rental.command("add")
+def rental_add(
+    device_id: Annotated[str, typer.Argument(metavar="DEVICE")],
+    customer: Annotated[str, typer.Option(help="Name of the customer; a new one is added.")],
+    email: str = typer.Option(...),
+    lang: Lang = None,
+    as_json: Json = False,
+) -> None:
+    """Put a machine on hire at once; a rental that runs already is taken over (audited)."""
+    settings = read_settings()
+    with wiring.house(settings) as rooms:
+        rental_id = Registry(rooms.database).add_rental(
+            device_id, customer, email, lang=lang or settings.lang, now=wiring.clock()
+        )
+    data = {"rental_id": rental_id, "device_id": device_id, "customer": customer}
+    _answer(as_json, data, f"{device_id} is on hire to {customer}.")
+
+
+@token.command("create")
+def token_create(
+    role: str = typer.Option(...),
+    name: Annotated[str, typer.Option(help="What the token is for; unique.")] = ...,  # type: ignore[assignment]
+    customer: Annotated[str | None, typer.Option(help="A customer's token sees that customer's machines only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Create a bearer token; it is printed once, as the last word."""
+    with wiring.house(read_settings()) as rooms, rooms.database.begin() as connection:
+        of = customer_id(connection, customer) if customer else None
+        secret = access.create_token(connection, _role(role), name, wiring.clock(), customer_id=of)
+    _answer(as_json, {"name": name, "role": role, "token": secret}, f"Token {name} ({role}): {secret}")
+
+
+@token.command("revoke")
+def token_revoke(name: Annotated[str, typer.Option()], as_json: Json = False) -> None:
+    """End a token."""
+    with wiring.house(read_settings()) as rooms, rooms.database.begin() as connection:
+        if not access.revoke_token(connection, name, wiring.clock()):
+            raise Refused(f"there is no valid token named {name!r}")
+    _answer(as_json, {"name": name, "revoked": True}, f"Token {name} is void.")
+
+
+@app.command("login-link")
+def login_link(
+    role: Annotated[str | None, typer.Option(help="Sign in as a built-in account of this role.")] = None,
+    name: Annotated[str | None, typer.Option(help="Sign in as this person.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a link that signs in to the pages, once, within 15 minutes; as the last word."""
+    if (role is None) == (name is None):
+        raise Refused("name either --role ROLE or --name PERSON")
+    settings = read_settings()
+    with wiring.house(settings) as rooms, rooms.database.begin() as connection:
+        url = demo.sign_in_url(connection, settings, person=person_id(connection, name) if name else None,
+                               role=None if name else _role(role or ""))  # fmt: skip
+    _answer(as_json, {"url": url}, f"Sign in here: {url}")
+
+
+def _role(role: str) -> Role:
+    try:
+        return Role(role)
+    except ValueError:
+        raise Refused(f"role {role!r}: allowed are {', '.join(Role)}") from None
+
+
+@app.command()
+def replay(
+    csv: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="CSV")],
+    device_id: Annotated[str, typer.Option("--device", help="The machine to speak as; it must have been added.")],
+    profile: Annotated[str, typer.Option(help="Its profile; columns that it does not name are left out.")],
+    speed: Annotated[float, typer.Option(min=0.01, max=10_000, help="So many times faster than recorded.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Publish recorded rows through MQTT as a machine, each stamped with the moment of sending."""
+    with wiring.house(read_settings()) as rooms:
+        sent = replaying.replay(rooms, csv, device_id, profile, speed)
+    _answer(as_json, {"device_id": device_id, "sent": sent}, f"{sent} rows sent as {device_id}.")

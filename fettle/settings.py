@@ -1,0 +1,134 @@
+"""Settings, from the environment (`FETTLE_…`) or from files of the same name in /run/secrets, checked at start."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRETS = Path("/run/secrets")
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("it must be an IANA time zone such as Asia/Shanghai") from error
+    return name
+
+
+def _http_address(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("it must begin with http:// or https://")
+    return url.rstrip("/")
+
+
+def _telemetry_scheme(url: str) -> str:
+    if not url.startswith(("duckdb:", "influxdb:")):
+        raise ValueError("the scheme must be duckdb: or influxdb:")
+    return url
+
+
+def _mqtt_scheme(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("mqtt://", "mqtts://", "own://")):
+        raise ValueError("it must begin with mqtt:// or mqtts:// (or own:// for a broker started by fettle broker)")
+    return url
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """What can be set. Paths are relative to where the program is started."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FETTLE_", secrets_dir=SECRETS if SECRETS.is_dir() else None, hide_input_in_errors=True
+    )
+
+    home: Path = Field(Path("var"), description="data folder")
+    bind: str = Field("127.0.0.1", description="address that the API and the broker listen on")
+    http_port: Port = Field(8000, description="port of API and pages")
+    mqtt_port: Port = Field(1883, description="port of the embedded broker")
+    mqtt_url: Annotated[SecretStr, AfterValidator(_mqtt_scheme)] | None = Field(
+        None, description="outside broker, mqtt(s)://[user:password@]host:port; none: the embedded one"
+    )
+    mqtt_ca: Path | None = Field(None, description="authority that an mqtts:// broker's certificate is checked with")
+    mqtt_tls_cert: Path | None = Field(None, description="certificate of the embedded broker: with it, TLS only")
+    mqtt_tls_key: Path | None = Field(None, description="key of that certificate")
+    mqtt_advertised: str | None = Field(None, description="host[:port] that devices are told; default: what it binds")
+    nats_server: Path | None = Field(None, description="another nats-server binary than the installed one")
+    database_url: SecretStr | None = Field(None, description="sqlite:///PATH or postgresql://…; default: in the home")
+    telemetry_url: Annotated[str, AfterValidator(_telemetry_scheme)] | None = Field(
+        None, description="duckdb:PATH or influxdb:http://host:port/database; default: DuckDB in the home"
+    )
+    telemetry_days: Annotated[int, Field(ge=1, le=36500)] = Field(400, description="how long readings are kept")
+    public_url: Annotated[str, AfterValidator(_http_address)] | None = Field(
+        None, description="what links in notices begin with; default http://127.0.0.1:{FETTLE_HTTP_PORT}"
+    )
+    smtp_url: SecretStr | None = Field(None, description="smtp(s)://[user:password@]host:port?from=ADDRESS")
+    webhook_url: SecretStr | None = Field(None, description="operations' webhook, http(s)://…")
+    webhook_secret: SecretStr | None = Field(None, description="what posts to the webhook are signed with (whsec_…)")
+    webhook_inside: bool = Field(False, description="allow a webhook in a private network")
+    timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        "Asia/Shanghai", description="the company's time zone: report months, working days"
+    )
+    lang: Literal["zh", "en"] = Field("en", description="language where nobody has chosen one")
+
+    @property
+    def database(self) -> str:
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home / 'fettle.db'}"
+
+    @property
+    def telemetry(self) -> str:
+        return self.telemetry_url or f"duckdb:{self.home / 'telemetry.duckdb'}"
+
+    @property
+    def public(self) -> str:
+        return self.public_url or f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def broker_host(self) -> str:
+        """Where the embedded broker is reached from this machine."""
+        return "127.0.0.1" if self.bind in ("0.0.0.0", "::") else self.bind  # noqa: S104 (compared, not bound)
+
+    @property
+    def own_broker(self) -> bool:
+        """Whether the broker is fettle's own: a child of this process, or of `fettle broker` elsewhere."""
+        return self.mqtt_url is None or self.mqtt_url.get_secret_value().startswith("own://")
+
+    def prepare_home(self) -> None:
+        """Make the data folder; nobody else may look into it."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+class BadSettings(Exception):
+    """The environment cannot be used; the message has a line for each setting."""
+
+
+def read_settings() -> Settings:
+    """Settings from the environment. Raises BadSettings with what was wrong, where, and what is allowed."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"FETTLE_{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}"
+            for found in error.errors()
+        ]
+        raise BadSettings("\n".join(lines)) from None
+
+
+def misspelt(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables that begin with FETTLE_ and mean nothing, each with the setting that was probably meant."""
+    known = {f"FETTLE_{name.upper()}" for name in Settings.model_fields}
+    found = []
+    for name in sorted(environment):
+        if name.startswith("FETTLE_") and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            found.append(f"{name} is not a setting" + (f"; {near[0]} is" if near else ""))
+    return found

@@ -1,0 +1,296 @@
+"""The watch: takes in what machines say. Store, decide, save in one transaction; the caller acks after it returns."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from monitor.detect import Bank, Finding
+from monitor.devices import Device, Profile
+from monitor.engine.desk import Desk
+from monitor.engine.intake import LATE_MS, CourseKey, Intake, Sorted, dead_letter
+from monitor.readings import Arrival, Batch, Message, Status
+from monitor.sequence import Course, Stream
+from monitor.store import registry, watching
+from monitor.store.database import Database
+from monitor.store.telemetry import Telemetry, TelemetryRefused
+from monitor.store.watching import Progress
+
+log = structlog.get_logger()
+
+SNAPSHOT_EVERY_MS = 5_000
+OWN_GAP_MS = 5_000
+"""Not listening for longer than this is a gap of our own, which is no machine's fault."""
+LONGEST_EXCUSE_MS = 3_600_000
+"""After a gap of our own, messages up to this old still count as news; older ones belong to the past."""
+BACKLOG_GRACE_MS = 600_000
+"""So long after our own gap messages may still be late through us."""
+PRUNE_EVERY_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the watch has done since it started, for /metrics."""
+
+    accepted: int = 0
+    late: int = 0
+    redelivered: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    batches: int = 0
+    findings: int = 0
+
+
+@dataclass(slots=True)
+class Attention:
+    """Since when, and until when, the service has been listening without a gap. All epoch ms."""
+
+    since: int
+    until: int
+    away_from: int | None = None
+
+    def note(self, now: int) -> None:
+        if now - self.until > OWN_GAP_MS:
+            self.away_from, self.since = self.until, now
+        self.until = now
+
+    def late_before(self, now: int) -> int:
+        """What is older than this is late. Our own gap excuses the machines that spoke into it."""
+        if self.away_from is not None and now < self.since + BACKLOG_GRACE_MS:
+            return max(min(now, self.away_from), now - LONGEST_EXCUSE_MS) - LATE_MS
+        return now - LATE_MS
+
+
+class Watch:
+    """Owner of the detectors of its machines. Thread-safe: observations and ticks take turns."""
+
+    def __init__(
+        self, database: Database, telemetry: Telemetry, desk: Desk, profiles: Mapping[str, Profile],
+        *, retention_days: int, now: int, owner: str = "watch",
+    ) -> None:  # fmt: skip
+        self.database = database
+        self.telemetry = telemetry
+        self.desk = desk
+        self.profiles = profiles
+        self.retention_ms = retention_days * 86_400_000
+        self.owner = owner
+        self.counters = Counters()
+        self._lock = threading.RLock()
+        self._stale = False
+        self._prune_at = now + 60_000
+        self._snapshot_at = now
+        self._devices: dict[str, Device] = {}
+        self._streams: dict[str, Stream] = {}
+        self._parked_ids: set[str] = set()
+        self._heard: set[str] = set()
+        self._version = -1
+        self.bank = Bank(profiles)
+        with database.begin() as connection:
+            self._progress = watching.take_over(connection, owner)
+        attended_at = self._progress.attended_at
+        self.attention = Attention(since=now, until=now, away_from=attended_at)
+        self._recover(now)
+
+    # --- what comes in ---
+
+    def observe(self, arrivals: Sequence[Arrival], now: int) -> None:
+        """Take arrivals in: when this returns, they are stored and decided, and may be acknowledged.
+
+        Raises where a store is away (TelemetryUnavailable, sqlalchemy's OperationalError): then nothing has been
+        taken, and the same arrivals may be given again.
+        """
+        with self._lock:
+            self._ready(now)
+            self._stale = True
+            self._observe(arrivals, now)
+            self._stale = False
+
+    def tick(self, now: int, *, attending: bool) -> None:
+        """What the passing of time brings: silence, start time-outs, gaps given up, snapshots.
+
+        `attending` says whether the service is listening now; while it is not, nothing is concluded from silence.
+        """
+        with self._lock:
+            self._ready(now)
+            self._refresh(now)
+            if attending:
+                self.attention.note(now)
+            self._stale = True
+            if any(stream.parked for stream in self._waiting()):
+                self._observe([], now)
+            findings = self.bank.tick(now, self.attention.since) if attending else []
+            if findings or now >= self._snapshot_at:
+                self._commit(Sorted(), [], findings, now, snapshot=True)
+            self._stale = False
+        self._prune(now)
+
+    def _observe(self, arrivals: Sequence[Arrival], now: int) -> None:
+        self._learn_of_new_devices(arrivals, now)
+        intake = Intake(
+            self._devices, self._streams, self._older_course, now,
+            late_before=self.attention.late_before(now), oldest=now - self.retention_ms,
+        )  # fmt: skip
+        found = intake.sort(arrivals)
+        intake.expire(list(self._parked_ids))
+        self._check_seen(intake, found)
+        if not (found.taken or arrivals):
+            return
+        batch = self._store(found)
+        findings = self._step(batch, found, now)
+        # Statuses come in by no replay, so what they changed is saved with them.
+        self._commit(found, found.taken, findings, now, snapshot=bool(found.statuses))
+
+    def _store(self, found: Sorted) -> Batch:
+        """Store what is taken. What the store will never take is a dead letter, and no reason to stop."""
+        batch = Batch.of(self._progress.last_batch + 1, found.taken)
+        if not found.taken:
+            return batch
+        try:
+            self.telemetry.store(batch)
+        except TelemetryRefused as refusal:
+            log.error("telemetry_refused", messages=len(batch), reason=str(refusal))
+            found.rejected += [dead_letter(message, "store_refused", str(refusal)) for message in found.taken]
+            found.taken.clear()
+            return Batch.of(batch.number, [])
+        return batch
+
+    def _step(self, batch: Batch, found: Sorted, now: int) -> list[Finding]:
+        findings = self.bank.step(batch) if len(batch) else []
+        known = {arrival.device_id for arrival in found.rejected if arrival.device_id in self._devices}
+        known.update(device.device_id for device, _, _ in found.replies)
+        if known:
+            self.bank.alive(sorted(known), now)
+        for message in found.ahead:
+            findings += self.bank.clock_ahead(message.device_id, message.body.at, message.received_at)
+        for device, received_at, status in found.statuses:
+            findings += self.bank.status(device.device_id, status, received_at)
+        return findings
+
+    def _commit(
+        self, found: Sorted, taken: Sequence[Message], findings: Sequence[Finding], now: int, *, snapshot: bool
+    ) -> None:
+        progress = Progress(self._progress.last_batch + bool(taken), self._progress.epoch, self.attention.until)
+        with self.database.begin() as connection:
+            watching.save_progress(connection, self.owner, progress)
+            watching.save_courses(connection, found.courses)
+            watching.save_parked(connection, found.parked.values(), found.unparked)
+            watching.save_rejected(connection, found.rejected)
+            watching.save_statuses(connection, found.statuses)
+            watching.save_replies(connection, found.replies)
+            watching.save_first_heard(connection, self._first_heard(taken, found.statuses))
+            self.desk.record(connection, findings, now)
+            if snapshot or findings or now >= self._snapshot_at:
+                watching.save_snapshots(connection, progress.last_batch, self.bank.snapshot())
+                self._snapshot_at = now + SNAPSHOT_EVERY_MS
+        self._progress = progress
+        self._note(found, taken, findings)
+
+    def _note(self, found: Sorted, taken: Sequence[Message], findings: Sequence[Finding]) -> None:
+        """After the commit: what is parked now, who has been heard, and the counters."""
+        for name in found.parked:
+            self._parked_ids.add(name[0])
+        self._parked_ids = {device_id for device_id in self._parked_ids if self._streams[device_id].parked}
+        self._heard.update(message.device_id for message in taken)
+        self._heard.update(device.device_id for device, _, _ in found.statuses)
+        counters = self.counters
+        counters.batches += bool(taken)
+        counters.accepted += len(taken)
+        counters.late += sum(message.late for message in taken)
+        counters.findings += len(findings)
+        for _, _, body in found.rejected:
+            reason = body.reason  # type: ignore[union-attr]
+            counters.rejected[reason] = counters.rejected.get(reason, 0) + 1
+
+    def _first_heard(self, taken: Sequence[Message], statuses: Sequence[tuple[Device, int, Status]]) -> dict[str, int]:
+        heard = {m.device_id: m.received_at for m in reversed(taken) if m.device_id not in self._heard}
+        heard |= {device.device_id: at for device, at, _ in statuses if device.device_id not in self._heard}
+        return heard
+
+    def _check_seen(self, intake: Intake, found: Sorted) -> None:
+        """Tell a redelivery (nothing happens) from a name used twice (rejected)."""
+        if not found.seen:
+            return
+        stored = {message.name: message for message in found.taken}
+        asked = [m for m in found.seen if m.name not in stored]
+        in_store = self.telemetry.find([(*m.name, m.body.at) for m in asked])
+        stored |= {name[:4]: message for name, message in in_store.items()}
+        for message in found.seen:
+            first = stored.get(message.name)
+            if first is not None and first.body == message.body:
+                self.counters.redelivered += 1
+            elif intake.in_time(message):
+                intake.reject_reused(message)
+
+    # --- what it knows ---
+
+    def _ready(self, now: int) -> None:
+        if self._stale:
+            log.warning("watch_recovers", last_batch=self._progress.last_batch)
+            with self.database.connect() as connection:
+                self._check_owner(connection)
+            self._recover(now)
+
+    def _check_owner(self, connection: Connection) -> None:
+        last_batch = watching.last_batch(connection, self.owner, self._progress.epoch)
+        self._progress = self._progress._replace(last_batch=last_batch)
+
+    def _recover(self, now: int) -> None:
+        """Stand exactly where the last commit was: snapshots, and the telemetry stored since."""
+        self.telemetry.forget_after(self._progress.last_batch)
+        with self.database.connect() as connection:
+            self._version = registry.version(connection)
+            self._devices = {device.device_id: device for device in registry.devices(connection)}
+            self._streams = watching.load_streams(connection, self._devices)
+            self._heard = watching.first_heard(connection)
+            snapshot_batch, states = watching.load_snapshots(connection)
+        self._parked_ids = {device_id for device_id, stream in self._streams.items() if stream.parked}
+        self.bank = Bank(self.profiles)
+        self.bank.place(self._devices.values())
+        fresh = self.bank.restore({device_id: states[device_id] for device_id in states if device_id in self._devices})
+        if fresh:
+            log.warning("detectors_start_fresh", devices=len(fresh), reason="snapshot of another version")
+        replayed = 0
+        for batch in self.telemetry.replay(snapshot_batch):
+            self.bank.step(batch)
+            replayed += 1
+        self._snapshot_at = now
+        self._stale = False
+        log.info("watch_ready", devices=len(self._devices), last_batch=self._progress.last_batch, replayed=replayed)
+
+    def _refresh(self, now: int) -> None:
+        """Follow what operators changed."""
+        with self.database.connect() as connection:
+            version = registry.version(connection)
+            if version == self._version:
+                return
+            devices = {device.device_id: device for device in registry.devices(connection)}
+        gone = self._devices.keys() - devices.keys()
+        self.bank.remove(gone)
+        self.bank.place(devices.values())
+        for device_id in gone:
+            self._streams.pop(device_id, None)
+            self._parked_ids.discard(device_id)
+        self._devices, self._version = devices, version
+        self._snapshot_at = now
+
+    def _learn_of_new_devices(self, arrivals: Iterable[Arrival], now: int) -> None:
+        if any(arrival.device_id not in self._devices for arrival in arrivals):
+            self._refresh(now)
+
+    def _waiting(self) -> list[Stream]:
+        return [self._streams[device_id] for device_id in self._parked_ids]
+
+    def _older_course(self, key: CourseKey) -> Course:
+        with self.database.connect() as connection:
+            return watching.load_course(connection, *key)
+
+    def _prune(self, now: int) -> None:
+        if now < self._prune_at:
+            return
+        self._prune_at = now + PRUNE_EVERY_MS
+        with self.database.begin() as connection:
+            watching.prune(connection, now)
+        expired = self.telemetry.expire(now - self.retention_ms)
+        if expired:
+            log.info("telemetry_expired", messages=expired)

@@ -1,0 +1,374 @@
+"""What the API and the pages read. Read-only; every answer is cut to what the asker may see.
+
+Rows keep the column names of the schema; times are epoch milliseconds. Lists take `after`, the key of the last row
+already seen, and `limit`.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
+
+from monitor.devices import FaultKind, Severity
+from monitor.fleet.availability import History, Period
+from monitor.store.schema import (
+    change,
+    commitment,
+    customer,
+    device,
+    fault,
+    notice,
+    person,
+    rejected,
+    rental,
+    seen,
+    site,
+    step,
+    ticket,
+)
+
+AnyRow = Row[*tuple[Any, ...]]
+Rows = Sequence[AnyRow]
+
+ENDED = ("closed", "cancelled")
+BAD = tuple(severity.value for severity in Severity if severity.makes_bad)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose eyes: everybody of the company (`customer_id` None), or one customer, who sees the machines on hire to
+    them at `now`, and of those only what happened since that rental began."""
+
+    now: int
+    customer_id: int | None = None
+
+
+# --- machines ------------------------------------------------------------------------------------------------------
+
+
+def devices(
+    connection: Connection,
+    scope: Scope,
+    *,
+    site_id: int | None = None,
+    profile: str | None = None,
+    condition: str | None = None,
+    after: str | None = None,
+    limit: int,
+) -> Rows:
+    """Machines that are not retired, by id, each with its condition, its site and its running rental."""
+    statement = _machines(scope).where(device.c.retired_at.is_(None)).order_by(device.c.device_id).limit(limit)
+    if site_id is not None:
+        statement = statement.where(device.c.site_id == site_id)
+    if profile is not None:
+        statement = statement.where(device.c.profile == profile)
+    if condition is not None:
+        statement = statement.where(condition_now == condition)
+    if after is not None:
+        statement = statement.where(device.c.device_id > after)
+    return connection.execute(statement).all()
+
+
+def device_row(connection: Connection, scope: Scope, device_id: str) -> AnyRow | None:
+    """One machine, or None where there is none that the asker may see."""
+    return connection.execute(_machines(scope).where(device.c.device_id == device_id)).one_or_none()
+
+
+def open_faults(connection: Connection, device_id: str, since: int = 0) -> Rows:
+    statement = select(fault).where(
+        fault.c.device_id == device_id, fault.c.cleared_at.is_(None), fault.c.opened_at >= since
+    )
+    return connection.execute(statement.order_by(fault.c.opened_at, fault.c.id)).all()
+
+
+def completeness(connection: Connection, device_id: str) -> tuple[int, int]:
+    """(received, missing): distinct messages taken in, and numbers that never came."""
+    rows = connection.execute(select(seen.c.received, seen.c.gaps).where(seen.c.device_id == device_id)).all()
+    return sum(row.received for row in rows), sum(end - start for row in rows for start, end in row.gaps)
+
+
+def _open_fault(*clauses: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(fault.c.device_id == device.c.device_id, fault.c.cleared_at.is_(None), *clauses)
+
+
+condition_now: ColumnElement[str] = case(
+    (_open_fault(fault.c.severity.in_(BAD)), literal("bad")),
+    (or_(device.c.heard_at.is_(None), _open_fault(fault.c.kind == FaultKind.SILENT.value)), literal("unknown")),
+    else_=literal("good"),
+)
+
+
+def _running(now: int) -> ColumnElement[bool]:
+    return and_(rental.c.starts_at <= now, or_(rental.c.ends_at.is_(None), rental.c.ends_at > now))
+
+
+def _machines(scope: Scope) -> Select[*tuple[Any, ...]]:
+    statement = (
+        select(
+            device,
+            condition_now.label("condition"),
+            site.c.name.label("site_name"),
+            func.coalesce(site.c.remote, False).label("remote"),
+            rental.c.id.label("rental_id"),
+            rental.c.starts_at,
+            rental.c.ends_at,
+            customer.c.id.label("customer_id"),
+            customer.c.name.label("customer_name"),
+        )
+        .outerjoin(site, site.c.id == device.c.site_id)
+        .outerjoin(rental, and_(rental.c.device_id == device.c.device_id, _running(scope.now)))
+        .outerjoin(customer, customer.c.id == rental.c.customer_id)
+    )
+    return statement if scope.customer_id is None else statement.where(rental.c.customer_id == scope.customer_id)
+
+
+# --- tickets -------------------------------------------------------------------------------------------------------
+
+
+def tickets(
+    connection: Connection,
+    scope: Scope,
+    *,
+    device_id: str | None = None,
+    statuses: Collection[str] = (),
+    only_open: bool = False,
+    before: int | None = None,
+    limit: int,
+) -> Rows:
+    """Tickets, the newest first."""
+    statement = _tickets(scope).order_by(ticket.c.id.desc()).limit(limit)
+    if device_id is not None:
+        statement = statement.where(ticket.c.device_id == device_id)
+    if statuses:
+        statement = statement.where(ticket.c.status.in_(statuses))
+    if only_open:
+        statement = statement.where(ticket.c.status.not_in(ENDED))
+    if before is not None:
+        statement = statement.where(ticket.c.id < before)
+    return connection.execute(statement).all()
+
+
+def ticket_row(connection: Connection, scope: Scope, ticket_id: int) -> AnyRow | None:
+    return connection.execute(_tickets(scope).where(ticket.c.id == ticket_id)).one_or_none()
+
+
+def commitments(connection: Connection, ticket_ids: Iterable[int]) -> dict[int, list[AnyRow]]:
+    """The clocks of each of these tickets, the first due first."""
+    statement = select(commitment).where(commitment.c.ticket_id.in_(list(ticket_ids)))
+    clocks: dict[int, list[AnyRow]] = defaultdict(list)
+    for row in connection.execute(statement.order_by(commitment.c.due_at, commitment.c.id)):
+        clocks[row.ticket_id].append(row)
+    return clocks
+
+
+def faults_of_ticket(connection: Connection, ticket_id: int) -> Rows:
+    return connection.execute(select(fault).where(fault.c.ticket_id == ticket_id).order_by(fault.c.id)).all()
+
+
+def steps(connection: Connection, ticket_id: int) -> Rows:
+    """Every turn of a ticket, in the order in which it happened, with the names of those who took it."""
+    technician = person.alias("technician")
+    statement = (
+        select(step, person.c.name.label("actor_name"), technician.c.name.label("technician_name"))
+        .outerjoin(person, step.c.actor == literal("person:").concat(cast(person.c.id, String)))
+        .outerjoin(technician, technician.c.id == step.c.technician_id)
+        .where(step.c.ticket_id == ticket_id)
+    )
+    return connection.execute(statement.order_by(step.c.happened_at, step.c.id)).all()
+
+
+def _tickets(scope: Scope) -> Select[*tuple[Any, ...]]:
+    statement = (
+        select(
+            ticket,
+            device.c.profile,
+            site.c.name.label("site_name"),
+            func.coalesce(site.c.remote, False).label("remote"),
+            customer.c.name.label("customer_name"),
+            person.c.name.label("technician_name"),
+        )
+        .outerjoin(device, device.c.device_id == ticket.c.device_id)
+        .outerjoin(site, site.c.id == func.coalesce(ticket.c.site_id, device.c.site_id))
+        .outerjoin(rental, rental.c.id == ticket.c.rental_id)
+        .outerjoin(customer, customer.c.id == rental.c.customer_id)
+        .outerjoin(person, person.c.id == ticket.c.technician_id)
+    )
+    if scope.customer_id is None:
+        return statement
+    return statement.where(rental.c.customer_id == scope.customer_id, _running(scope.now))
+
+
+# --- the fleet as a whole ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FleetHistory:
+    """What availability is worked out from: each machine's course, counted as part of the fleet and on hire."""
+
+    fleet: list[History]
+    on_hire: list[History]
+
+
+def fleet_history(connection: Connection, scope: Scope, start_at: int) -> FleetHistory:
+    """The course of every machine that the asker may see, as far as it reaches into [start_at, scope.now).
+
+    For a customer only the running rental counts, in both figures.
+    """
+    bad, unknown = _fault_periods(connection, start_at)
+    hired = _hire_periods(connection, scope, start_at)
+    fleet, on_hire = [], []
+    for row in connection.execute(_machines(scope)):
+        spoiled = bad.get(row.device_id, [])
+        unclear = [*unknown.get(row.device_id, [])]
+        if row.heard_at is None:
+            unclear.append((row.added_at, None))
+        owned: list[Period] = [(row.added_at, row.retired_at)]
+        rented = hired.get(row.device_id, [])
+        fleet.append(History(owned if scope.customer_id is None else rented, spoiled, unclear))
+        on_hire.append(History(rented, spoiled, unclear))
+    return FleetHistory(fleet, on_hire)
+
+
+@dataclass(frozen=True)
+class OpenTickets:
+    """How many tickets are open, and how many of them press."""
+
+    open: int
+    emergency: int
+    due_within_15_min: int
+    breached: int
+
+
+def open_tickets(connection: Connection, scope: Scope) -> OpenTickets:
+    """`due_within_15_min` counts tickets with a running clock that is due soon; `breached`, with one past its due
+    time and still not met."""
+    visible = _tickets(scope).where(ticket.c.status.not_in(ENDED)).subquery()
+    total, emergency = connection.execute(
+        select(func.count(), func.count().filter(visible.c.severity == Severity.EMERGENCY.value))
+    ).one()
+    running = commitment.c.met_at.is_(None) & commitment.c.voided_at.is_(None)
+    due = (
+        select(func.count(commitment.c.ticket_id.distinct()))
+        .join(visible, visible.c.id == commitment.c.ticket_id)
+        .where(running)
+    )
+    soon = due.where(commitment.c.due_at > scope.now, commitment.c.due_at <= scope.now + 15 * 60_000)
+    late = due.where(commitment.c.due_at <= scope.now)
+    return OpenTickets(total, emergency, connection.execute(soon).scalar_one(), connection.execute(late).scalar_one())
+
+
+def _fault_periods(connection: Connection, start_at: int) -> tuple[dict[str, list[Period]], dict[str, list[Period]]]:
+    """Per machine: the periods in which it was bad, and those in which it was silent."""
+    bad: dict[str, list[Period]] = defaultdict(list)
+    silent: dict[str, list[Period]] = defaultdict(list)
+    wanted = or_(fault.c.severity.in_(BAD), fault.c.kind == FaultKind.SILENT.value)
+    statement = select(fault).where(wanted, or_(fault.c.cleared_at.is_(None), fault.c.cleared_at > start_at))
+    for row in connection.execute(statement):
+        # A device's clock may run ahead; a fault did not begin after the service knew of it.
+        period = (min(row.occurred_at, row.opened_at), row.cleared_at)
+        if row.severity in BAD:
+            bad[row.device_id].append(period)
+        if row.kind == FaultKind.SILENT.value:
+            silent[row.device_id].append(period)
+    return bad, silent
+
+
+def _hire_periods(connection: Connection, scope: Scope, start_at: int) -> dict[str, list[Period]]:
+    statement = select(rental).where(or_(rental.c.ends_at.is_(None), rental.c.ends_at > start_at))
+    if scope.customer_id is not None:
+        statement = statement.where(rental.c.customer_id == scope.customer_id, _running(scope.now))
+    periods: dict[str, list[Period]] = defaultdict(list)
+    for row in connection.execute(statement):
+        periods[row.device_id].append((row.starts_at, row.ends_at))
+    return periods
+
+
+# --- registers -----------------------------------------------------------------------------------------------------
+
+
+def rentals(connection: Connection, scope: Scope, *, before: int | None = None, limit: int) -> Rows:
+    """Rentals with their customers, the newest first. A customer sees those that run now."""
+    statement = select(rental, customer.c.name.label("customer_name")).join(
+        customer, customer.c.id == rental.c.customer_id
+    )
+    if scope.customer_id is not None:
+        statement = statement.where(rental.c.customer_id == scope.customer_id, _running(scope.now))
+    if before is not None:
+        statement = statement.where(rental.c.id < before)
+    return connection.execute(statement.order_by(rental.c.id.desc()).limit(limit)).all()
+
+
+def sites(connection: Connection, *, after: int = 0, limit: int) -> Rows:
+    return connection.execute(select(site).where(site.c.id > after).order_by(site.c.id).limit(limit)).all()
+
+
+def people(connection: Connection, *, after: int = 0, limit: int) -> Rows:
+    return connection.execute(select(person).where(person.c.id > after).order_by(person.c.id).limit(limit)).all()
+
+
+def technicians(connection: Connection) -> Rows:
+    """Those who can be sent."""
+    statement = select(person.c.id, person.c.name).where(person.c.role == "technician", person.c.disabled_at.is_(None))
+    return connection.execute(statement.order_by(person.c.name)).all()
+
+
+def notices(
+    connection: Connection, *, ticket_id: int | None = None, before: int | None = None, limit: int
+) -> Rows:  # fmt: skip
+    statement = select(notice).order_by(notice.c.id.desc()).limit(limit)
+    if ticket_id is not None:
+        statement = statement.where(notice.c.ticket_id == ticket_id)
+    if before is not None:
+        statement = statement.where(notice.c.id < before)
+    return connection.execute(statement).all()
+
+
+def rejections(
+    connection: Connection, *, device_id: str | None = None, before: int | None = None, limit: int, excerpt_bytes: int
+) -> Rows:
+    """What broke the wire contract, the newest first, each with the beginning of its payload."""
+    excerpt = func.substr(rejected.c.payload, 1, excerpt_bytes).label("excerpt")
+    columns = [column for column in rejected.c if column is not rejected.c.payload]
+    statement = select(*columns, excerpt).order_by(rejected.c.id.desc()).limit(limit)
+    if device_id is not None:
+        statement = statement.where(rejected.c.device_id == device_id)
+    if before is not None:
+        statement = statement.where(rejected.c.id < before)
+    return connection.execute(statement).all()
+
+
+# --- what pages follow ---------------------------------------------------------------------------------------------
+
+
+def last_change(connection: Connection) -> int:
+    newest: int | None = connection.execute(select(func.max(change.c.id))).scalar_one()
+    return newest or 0
+
+
+def changes(connection: Connection, scope: Scope, *, after: int, limit: int) -> Rows:
+    """What changed since, the oldest first. A customer hears of the machines on hire to them now, and no others."""
+    statement = select(change).where(change.c.id > after)
+    if scope.customer_id is not None:
+        ours = and_(rental.c.customer_id == scope.customer_id, _running(scope.now))
+        mine, running = select(rental.c.device_id).where(ours), select(rental.c.id).where(ours)
+        theirs = select(ticket.c.id).where(ticket.c.rental_id.in_(running))
+        statement = statement.where(
+            or_(change.c.device_id.in_(mine), and_(change.c.device_id.is_(None), change.c.ticket_id.in_(theirs)))
+        )
+    return connection.execute(statement.order_by(change.c.id).limit(limit)).all()

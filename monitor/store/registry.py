@@ -1,0 +1,277 @@
+"""What operators keep: sites, machines, people, rentals. Every change is audited and raises the version that every
+process polls, so that it takes effect at once everywhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from monitor.devices import DEVICE_ID, Device
+from monitor.store import schema
+from monitor.store.database import Database
+
+ROLES = ("ops", "technician", "customer", "service", "manager", "admin")
+LANGS = ("zh", "en")
+
+
+class Refused(ValueError):
+    """An operator's input that cannot be taken; the message says what was wrong and what is allowed."""
+
+
+def raise_version(connection: Connection) -> None:
+    changed = connection.execute(
+        sa.update(schema.version).where(schema.version.c.name == "registry").values(number=schema.version.c.number + 1)
+    )
+    if changed.rowcount == 0:
+        connection.execute(sa.insert(schema.version).values(name="registry", number=1))
+
+
+def version(connection: Connection) -> int:
+    """The number that every change of the registry raises."""
+    found = connection.execute(sa.select(schema.version.c.number).where(schema.version.c.name == "registry")).scalar()
+    return found or 0
+
+
+def write_audit(
+    connection: Connection, now: int, actor: str, what: str, subject: str,
+    before: dict[str, Any] | None = None, after: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Note who changed what; the database lets nobody change or remove the note."""
+    connection.execute(
+        sa.insert(schema.audit).values(at=now, actor=actor, what=what, subject=subject, before=before, after=after)
+    )
+
+
+class Registry:
+    """Commands of operators, each one transaction. `actor` is who gives them (`cli`, `person:7`, `token:3`)."""
+
+    def __init__(self, database: Database, actor: str = "cli") -> None:
+        self.database = database
+        self.actor = actor
+
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
+        with self.database.begin() as connection:
+            yield connection
+            raise_version(connection)
+
+    def add_site(self, name: str, *, remote: bool, timezone: str, now: int) -> int:
+        """Add a site. `timezone` is an IANA name."""
+        _check_text("site name", name, 120)
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise Refused(f"timezone {timezone!r} is not known; use an IANA name such as Asia/Shanghai") from error
+        with self._change() as connection:
+            _refuse_existing(connection, schema.site, "site", name)
+            values = {"name": name, "remote": remote, "timezone": timezone}
+            site_id = _insert(connection, schema.site, values)
+            write_audit(connection, now, self.actor, "site_added", f"site:{site_id}", after=values)
+        return site_id
+
+    def add_device(self, device_id: str, profile: str, site: str | None, now: int) -> Device:
+        """Add a machine; the credential is the broker's matter."""
+        if not DEVICE_ID.fullmatch(device_id):
+            raise Refused(f"device id {device_id!r}: allowed are 1 to 64 of A-Z a-z 0-9 _ -")
+        with self._change() as connection:
+            if connection.execute(sa.select(schema.device).where(schema.device.c.device_id == device_id)).first():
+                raise Refused(f"device {device_id} exists already; fettle device renew gives it a new credential")
+            site_id = _site_id(connection, site) if site else None
+            values = {"device_id": device_id, "profile": profile, "site_id": site_id, "generation": 0, "added_at": now}
+            connection.execute(sa.insert(schema.device).values(**values))
+            write_audit(connection, now, self.actor, "device_added", f"device:{device_id}", after=values)
+        return Device(device_id, profile, 0, site_id)
+
+    def renew_device(self, device_id: str, now: int) -> Device:
+        """The box on a machine was replaced: a new generation begins, credentials of earlier ones are refused."""
+        with self._change() as connection:
+            row = _device(connection, device_id)
+            generation = row.generation + 1
+            connection.execute(
+                sa.update(schema.device)
+                .where(schema.device.c.device_id == device_id)
+                .values(generation=generation, revoked_at=None)
+            )
+            _end_credentials(connection, device_id, now)
+            write_audit(
+                connection, now, self.actor, "device_renewed", f"device:{device_id}",
+                {"generation": row.generation}, {"generation": generation},
+            )  # fmt: skip
+        return Device(device_id, row.profile, generation, row.site_id)
+
+    def revoke_device(self, device_id: str, now: int) -> None:
+        """Refuse all of a machine's credentials; a connected one is cut off."""
+        with self._change() as connection:
+            _device(connection, device_id)
+            connection.execute(
+                sa.update(schema.device).where(schema.device.c.device_id == device_id).values(revoked_at=now)
+            )
+            _end_credentials(connection, device_id, now)
+            write_audit(connection, now, self.actor, "device_revoked", f"device:{device_id}")
+
+    def device(self, device_id: str) -> Device:
+        with self.database.connect() as connection:
+            row = _device(connection, device_id)
+        return Device(row.device_id, row.profile, row.generation, row.site_id)
+
+    def note_credential(self, device: Device, public_key: str, username: str, now: int) -> None:
+        """Remember an issued credential, so that it can be refused later. The secret itself is not kept."""
+        with self._change() as connection:
+            connection.execute(
+                sa.insert(schema.credential).values(
+                    public_key=public_key, device_id=device.device_id, generation=device.generation,
+                    username=username, issued_at=now,
+                )
+            )  # fmt: skip
+            write_audit(
+                connection, now, self.actor, "credential_issued", f"device:{device.device_id}",
+                after={"public_key": public_key, "generation": device.generation},
+            )  # fmt: skip
+
+    def end_credential(self, public_key: str, now: int) -> None:
+        """Refuse one credential; the machine's others stay good."""
+        c = schema.credential.c
+        with self._change() as connection:
+            connection.execute(
+                sa.update(schema.credential)
+                .where(c.public_key == public_key, c.revoked_at.is_(None))
+                .values(revoked_at=now)
+            )
+            write_audit(connection, now, self.actor, "credential_ended", f"credential:{public_key}")
+
+    def add_person(
+        self, name: str, role: str, email: str, *, phone: str, lang: str, customer: str | None, now: int
+    ) -> int:
+        """Add somebody who signs in or is told things."""
+        _check_text("name", name, 200)
+        _check_choice("role", role, ROLES)
+        _check_choice("lang", lang, LANGS)
+        _check_email(email)
+        if (role == "customer") != (customer is not None):
+            raise Refused("--customer NAME belongs to role customer, and role customer needs it")
+        with self._change() as connection:
+            _refuse_existing(connection, schema.person, "person", name)
+            customer_id = _customer(connection, customer, email, lang) if customer else None
+            person_id = _insert(connection, schema.person, {
+                "name": name, "role": role, "email": email, "phone": phone, "lang": lang,
+                "customer_id": customer_id, "added_at": now,
+            })  # fmt: skip
+            write_audit(connection, now, self.actor, "person_added", f"person:{person_id}", after={"role": role})
+        return person_id
+
+    def add_rental(self, device_id: str, customer: str, email: str, *, lang: str, now: int) -> int:
+        """Put a machine on hire at once. A rental that runs already is taken over: it ends now, audited."""
+        _check_text("customer", customer, 200)
+        _check_choice("lang", lang, LANGS)
+        _check_email(email)
+        with self._change() as connection:
+            _device(connection, device_id)
+            customer_id = _customer(connection, customer, email, lang)
+            before = self._end_rental(connection, device_id, now)
+            rental_id = _insert(
+                connection, schema.rental, {"device_id": device_id, "customer_id": customer_id, "starts_at": now}
+            )
+            after = {"rental_id": rental_id, "customer_id": customer_id, "starts_at": now}
+            write_audit(connection, now, self.actor, "rental_added", f"device:{device_id}", before, after)
+        return rental_id
+
+    def _end_rental(self, connection: Connection, device_id: str, now: int) -> dict[str, Any] | None:
+        running = schema.rental.c.device_id == device_id, schema.rental.c.ends_at.is_(None)
+        row = connection.execute(sa.select(schema.rental).where(*running)).first()
+        if row is None:
+            return None
+        connection.execute(sa.update(schema.rental).where(*running).values(ends_at=max(now, row.starts_at)))
+        return {"rental_id": row.id, "customer_id": row.customer_id, "starts_at": row.starts_at, "ends_at": now}
+
+
+def devices(connection: Connection) -> list[Device]:
+    """The machines whose messages are taken: not retired, not revoked."""
+    c = schema.device.c
+    rows = connection.execute(
+        sa.select(c.device_id, c.profile, c.generation, c.site_id).where(c.retired_at.is_(None), c.revoked_at.is_(None))
+    )
+    return [Device(*row) for row in rows]
+
+
+def ended_credentials(connection: Connection) -> dict[str, int]:
+    """Every credential that is refused, by its public key: since when (epoch ms)."""
+    c = schema.credential.c
+    rows = connection.execute(sa.select(c.public_key, c.revoked_at).where(c.revoked_at.is_not(None)))
+    return {row.public_key: row.revoked_at for row in rows}
+
+
+def _end_credentials(connection: Connection, device_id: str, now: int) -> None:
+    c = schema.credential.c
+    connection.execute(
+        sa.update(schema.credential).where(c.device_id == device_id, c.revoked_at.is_(None)).values(revoked_at=now)
+    )
+
+
+def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
+    key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
+    assert key is not None  # noqa: S101 (a table with a serial id always answers with it)
+    return int(key[0])
+
+
+def _device(connection: Connection, device_id: str) -> sa.Row[*tuple[Any, ...]]:
+    row = connection.execute(sa.select(schema.device).where(schema.device.c.device_id == device_id)).first()
+    if row is None:
+        raise Refused(f"device {device_id!r} is not known; fettle device add {device_id} --profile NAME adds it")
+    return row
+
+
+def _site_id(connection: Connection, name: str) -> int:
+    found = connection.execute(sa.select(schema.site.c.id).where(schema.site.c.name == name)).scalar()
+    if found is None:
+        known = connection.execute(sa.select(schema.site.c.name).order_by(schema.site.c.name).limit(10)).scalars().all()
+        raise Refused(f"site {name!r} is not known; known are: {', '.join(known) or 'none yet (fettle site add)'}")
+    return int(found)
+
+
+def _customer(connection: Connection, name: str, email: str, lang: str) -> int:
+    c = schema.customer.c
+    found = connection.execute(sa.select(c.id).where(c.name == name)).scalar()
+    if found is None:
+        return _insert(connection, schema.customer, {"name": name, "email": email, "lang": lang})
+    connection.execute(sa.update(schema.customer).where(c.id == found).values(email=email, lang=lang))
+    return int(found)
+
+
+def customer_id(connection: Connection, name: str) -> int:
+    """The customer of this name; Refused where there is none."""
+    found = connection.execute(sa.select(schema.customer.c.id).where(schema.customer.c.name == name)).scalar()
+    if found is None:
+        raise Refused(f"customer {name!r} is not known; fettle rental add or person add brings a customer in")
+    return int(found)
+
+
+def person_id(connection: Connection, name: str) -> int:
+    """The person of this name; Refused where there is none."""
+    found = connection.execute(sa.select(schema.person.c.id).where(schema.person.c.name == name)).scalar()
+    if found is None:
+        raise Refused(f"person {name!r} is not known; fettle person add brings one in")
+    return int(found)
+
+
+def _refuse_existing(connection: Connection, table: sa.Table, what: str, name: str) -> None:
+    if connection.execute(sa.select(table.c.id).where(table.c.name == name)).first():
+        raise Refused(f"{what} {name!r} exists already")
+
+
+def _check_text(what: str, text: str, longest: int) -> None:
+    if not text.strip() or len(text) > longest or not text.isprintable():
+        raise Refused(f"{what}: 1 to {longest} printable characters are allowed, not {text[:longest]!r}")
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise Refused(f"{what} {value!r}: allowed are {', '.join(choices)}")
+
+
+def _check_email(email: str) -> None:
+    local, at, domain = email.partition("@")
+    if not (local and at and domain) or len(email) > 254 or not email.isprintable() or set(email) & set(" ,;<>\"'"):
+        raise Refused(f"e-mail {email!r}: one plain address such as name@example.com is allowed")

@@ -1,0 +1,205 @@
+"""What the watch keeps between two batches: progress, courses, parked and rejected messages, detector state."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from monitor.devices import Device
+from monitor.readings import Arrival, Event, Message, Reading, Rejected, Reply, Status
+from monitor.sequence import Course, Stream
+from monitor.store import schema
+from monitor.store.database import insert_new, upsert
+
+MAX_REJECTED = 100_000
+_encode = msgspec.json.Encoder().encode
+_BODY: dict[str, type[Reading] | type[Event]] = {"reading": Reading, "event": Event}
+
+
+class OwnerChanged(Exception):
+    """Another process has taken this watch over; this one must not write any more."""
+
+
+class Progress(NamedTuple):
+    """How far a watch came. `attended_at`: until then it was surely listening (epoch ms)."""
+
+    last_batch: int
+    epoch: int
+    attended_at: int | None
+
+
+def take_over(connection: Connection, owner: str) -> Progress:
+    """Become the owner: a new epoch begins, and commits of an earlier owner fail from now on."""
+    p = schema.progress
+    row = connection.execute(sa.select(p).where(p.c.owner == owner)).first()
+    if row is None:
+        connection.execute(sa.insert(p).values(owner=owner, last_batch=0, epoch=1))
+        return Progress(0, 1, None)
+    connection.execute(sa.update(p).where(p.c.owner == owner).values(epoch=row.epoch + 1))
+    return Progress(row.last_batch, row.epoch + 1, row.attended_at)
+
+
+def save_progress(connection: Connection, owner: str, progress: Progress) -> None:
+    """Note how far we came; OwnerChanged where the watch is no longer ours."""
+    p = schema.progress
+    changed = connection.execute(
+        sa.update(p)
+        .where(p.c.owner == owner, p.c.epoch == progress.epoch)
+        .values(last_batch=progress.last_batch, attended_at=progress.attended_at)
+    )
+    if changed.rowcount != 1:
+        raise OwnerChanged(f"watch {owner!r} has another owner than epoch {progress.epoch}")
+
+
+def last_batch(connection: Connection, owner: str, epoch: int) -> int:
+    """The last batch that was committed in this epoch; OwnerChanged where the watch is no longer ours."""
+    p = schema.progress
+    row = connection.execute(sa.select(p).where(p.c.owner == owner, p.c.epoch == epoch)).first()
+    if row is None:
+        raise OwnerChanged(f"watch {owner!r} has another owner than epoch {epoch}")
+    return int(row.last_batch)
+
+
+def load_streams(connection: Connection, devices: Mapping[str, Device]) -> dict[str, Stream]:
+    """The newest boot of every device, with what is parked."""
+    streams: dict[str, Stream] = {}
+    for row in connection.execute(sa.select(schema.seen)):
+        device = devices.get(row.device_id)
+        if device is None or row.generation != device.generation:
+            continue
+        stream = streams.setdefault(row.device_id, Stream(row.generation))
+        if row.boot > stream.boot:
+            stream.boot, stream.course = row.boot, _course(row)
+    for message in _load_parked(connection):
+        stream = streams.setdefault(message.device_id, Stream(message.generation))
+        if stream.generation == message.generation and message.body.boot >= stream.boot:
+            if message.body.boot > stream.boot:
+                stream.boot, stream.course = message.body.boot, Course()
+            stream.parked[message.body.seq] = message
+            stream.waiting_since = message.received_at
+    return streams
+
+
+def load_course(connection: Connection, device_id: str, generation: int, boot: int) -> Course:
+    """What was taken of one boot; an empty course where nothing was."""
+    c = schema.seen.c
+    row = connection.execute(
+        sa.select(schema.seen).where(c.device_id == device_id, c.generation == generation, c.boot == boot)
+    ).first()
+    return _course(row) if row else Course()
+
+
+def _course(row: sa.Row[*tuple[Any, ...]]) -> Course:
+    return Course(row.next_seq, row.received, [(start, end) for start, end in row.gaps])
+
+
+def save_courses(connection: Connection, courses: Mapping[tuple[str, int, int], Course]) -> None:
+    upsert(connection, schema.seen, [
+        {"device_id": device_id, "generation": generation, "boot": boot, "next_seq": course.next_seq,
+         "received": course.received, "gaps": course.gaps}
+        for (device_id, generation, boot), course in courses.items()
+    ])  # fmt: skip
+
+
+def save_parked(
+    connection: Connection, parked: Iterable[Message], unparked: Sequence[tuple[str, int, int, int]]
+) -> None:
+    c = schema.parked.c
+    insert_new(connection, schema.parked, [
+        {"device_id": m.device_id, "generation": m.generation, "boot": m.body.boot, "seq": m.body.seq,
+         "received_at": m.received_at, "late": m.late, "what": type(m.body).__name__.lower(), "body": _encode(m.body)}
+        for m in parked
+    ])  # fmt: skip
+    if unparked:
+        connection.execute(
+            sa.delete(schema.parked).where(
+                c.device_id == sa.bindparam("d"), c.generation == sa.bindparam("g"),
+                c.boot == sa.bindparam("b"), c.seq == sa.bindparam("s"),
+            ),
+            [{"d": d, "g": g, "b": b, "s": s} for d, g, b, s in unparked],
+        )  # fmt: skip
+
+
+def _load_parked(connection: Connection) -> list[Message]:
+    c = schema.parked.c
+    rows = connection.execute(sa.select(schema.parked).order_by(c.device_id, c.boot, c.seq))
+    return [
+        Message(
+            row.device_id, row.generation, row.received_at, row.late,
+            msgspec.json.decode(row.body, type=_BODY[row.what]),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def save_rejected(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    """Into the dead-letter table, which keeps the newest MAX_REJECTED."""
+    rows = []
+    for device_id, received_at, body in arrivals:
+        assert isinstance(body, Rejected)  # noqa: S101 (the intake sorts by type)
+        rows.append({
+            "received_at": received_at, "device_id": device_id[:64], "topic": body.topic[:400],
+            "reason": body.reason, "detail": body.detail, "payload": body.payload[:4096],
+            "payload_bytes": len(body.payload),
+        })  # fmt: skip
+    if rows:
+        connection.execute(sa.insert(schema.rejected), rows)
+
+
+def prune(connection: Connection, now: int) -> None:
+    """Bound what grows by itself: dead letters by number, the change log by age (a day)."""
+    c = schema.rejected.c
+    newest = connection.execute(sa.select(sa.func.max(c.id))).scalar() or 0
+    connection.execute(sa.delete(schema.rejected).where(c.id <= newest - MAX_REJECTED))
+    connection.execute(sa.delete(schema.change).where(schema.change.c.at < now - 86_400_000))
+
+
+def save_statuses(connection: Connection, statuses: Sequence[tuple[Device, int, Status]]) -> None:
+    """What machines last said of their connection; a will older than the last `online` changes nothing."""
+    c = schema.device.c
+    for device, _, status in statuses:
+        values: dict[str, Any] = {"connection": status.state, "connection_reason": status.reason}
+        query = sa.update(schema.device).where(c.device_id == device.device_id)
+        if status.state == "online":
+            values |= {"online_at": status.at, "firmware": status.firmware[:120], "model": status.model[:120]}
+        connection.execute(query.where(sa.or_(c.online_at.is_(None), c.online_at <= status.at)).values(**values))
+
+
+def save_replies(connection: Connection, replies: Sequence[tuple[Device, int, Reply]]) -> None:
+    insert_new(connection, schema.reply, [
+        {"device_id": device.device_id, "command_id": reply.id[:64], "at": reply.at, "received_at": received_at,
+         "ok": reply.ok, "result": reply.result}
+        for device, received_at, reply in replies
+    ])  # fmt: skip
+
+
+def save_first_heard(connection: Connection, heard: Mapping[str, int]) -> None:
+    if heard:
+        c = schema.device.c
+        connection.execute(
+            sa.update(schema.device)
+            .where(c.device_id == sa.bindparam("d"), c.heard_at.is_(None))
+            .values(heard_at=sa.bindparam("at")),
+            [{"d": device_id, "at": at} for device_id, at in heard.items()],
+        )
+
+
+def first_heard(connection: Connection) -> set[str]:
+    c = schema.device.c
+    return set(connection.execute(sa.select(c.device_id).where(c.heard_at.is_not(None))).scalars())
+
+
+def save_snapshots(connection: Connection, batch: int, states: Mapping[str, bytes]) -> None:
+    rows = [{"device_id": device_id, "batch": batch, "state": state} for device_id, state in states.items()]
+    upsert(connection, schema.snapshot, rows)
+
+
+def load_snapshots(connection: Connection) -> tuple[int, dict[str, bytes]]:
+    """The batch that detector state stands at, and the state of every device."""
+    states, batch = {}, 0
+    for device_id, at_batch, state in connection.execute(sa.select(schema.snapshot)):
+        states[device_id] = state
+        batch = max(batch, at_batch)
+    return batch, states

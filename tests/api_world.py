@@ -1,0 +1,221 @@
+"""A small rental company behind a real server: SQLite, DuckDB, the real desk, uvicorn on a port of its own."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import sqlalchemy as sa
+import uvicorn
+
+from api.app import create_app
+from api.context import Api
+from monitor.desk.commitments import service_standard
+from monitor.engine import Desk
+from monitor.engine.desk import Addresses
+from monitor.readings import Batch, Message, Reading
+from monitor.store import schema
+from monitor.store.access import Role, create_login_link, create_token
+from monitor.store.database import Database, open_database
+from monitor.store.profiles import load_profiles
+from monitor.store.telemetry import Telemetry, open_telemetry
+from tests.programs import free_port
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+
+
+def wall_clock() -> int:
+    return int(time.time() * 1000)
+
+
+@dataclass
+class World:
+    """The company's record, and a clock that a test may set: `at` None is the wall clock."""
+
+    database: Database
+    telemetry: Telemetry
+    api: Api
+    began: int
+    at: int | None = None
+    tokens: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+
+    def now(self) -> int:
+        return wall_clock() if self.at is None else self.at
+
+    def insert(self, table: sa.Table, **values: object) -> int:
+        with self.database.begin() as connection:
+            key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
+        return key[0] if key and isinstance(key[0], int) else 0
+
+    def token(self, role: Role, name: str, customer_id: int | None = None) -> str:
+        with self.database.begin() as connection:
+            return create_token(connection, role, name, self.now(), customer_id=customer_id)
+
+    def link(self, role: Role, person_id: int | None = None) -> str:
+        with self.database.begin() as connection:
+            return create_login_link(connection, role, self.now(), person_id=person_id)
+
+    def client(self, who: str = "") -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=20)
+
+    # --- what stands in the record ---
+
+    def machine(self, device_id: str, profile: str = "diesel_generator", **values: object) -> None:
+        facts = {"added_at": self.began - 40 * DAY, "heard_at": self.began, "connection": "online", "firmware": "2.4.1"}
+        self.insert(schema.device, device_id=device_id, profile=profile, **facts | values)
+
+    def hire(self, device_id: str, customer_id: int, starts_at: int, ends_at: int | None = None) -> int:
+        return self.insert(
+            schema.rental, device_id=device_id, customer_id=customer_id, starts_at=starts_at, ends_at=ends_at
+        )
+
+    def ticket(
+        self, device_id: str, kind: str, subject: str = "", *, severity: str = "urgent", status: str = "open",
+        ago_ms: int = 5 * MINUTE, rental_id: int | None = None, evidence: dict[str, object] | None = None,
+        clocks: tuple[tuple[str, str, int], ...] = (), technician_id: int | None = None, cleared: bool = False,
+    ) -> int:  # fmt: skip
+        """An open ticket with its fault and its clocks `(row, kind, length_ms)`."""
+        opened_at = self.began - ago_ms
+        cleared_at = self.began if cleared else None
+        common = {
+            "device_id": device_id, "kind": kind, "subject": subject, "severity": severity, "opened_at": opened_at,
+            "occurred_at": opened_at - 2_000, "cleared_at": cleared_at, "evidence": evidence or {},
+        }  # fmt: skip
+        ticket_id = self.insert(
+            schema.ticket, **common, status=status, rental_id=rental_id, technician_id=technician_id,
+            standard_version="test",
+        )  # fmt: skip
+        self.insert(schema.fault, **common, ticket_id=ticket_id)
+        for standard_id, clock, length_ms in clocks:
+            self.insert(
+                schema.commitment, ticket_id=ticket_id, standard_id=standard_id, kind=clock, started_at=opened_at,
+                due_at=opened_at + length_ms, warn_before_s=900.0,
+            )  # fmt: skip
+        return ticket_id
+
+    def measure(self, device_id: str, *, since: int, until: int, step_ms: int = 10_000, gap: range = range(0)) -> None:
+        """Readings of a generator that runs warm, one each step; none within the gap."""
+        messages = [
+            Message(device_id, 0, at, False, Reading(1, n, at, "running", _generator(at - since)))
+            for n, at in enumerate(range(since, until, step_ms))
+            if at not in gap
+        ]
+        number = self.telemetry_batches = getattr(self, "telemetry_batches", 0) + 1
+        self.telemetry.store(Batch.of(number, messages))
+
+
+def _generator(t_ms: int) -> dict[str, float]:
+    swing = math.sin(t_ms / 400_000)
+    return {
+        "coolant_temp_c": 86 + 7 * swing + 0.3 * math.sin(t_ms / 9_000),
+        "oil_pressure_bar": 4.1 - 0.2 * swing,
+        "engine_speed_rpm": 1500 + 4 * math.sin(t_ms / 7_000),
+        "battery_voltage_v": 27.4,
+        "fuel_level_pct": 71 - t_ms / 1_200_000,
+    }
+
+
+@contextmanager
+def world(folder: Path, *, lang: str = "en", at: int | None = None) -> Iterator[World]:
+    """An empty company with its server up."""
+    database = open_database(f"sqlite:///{folder / 'fettle.db'}")
+    with database.begin() as connection:
+        schema.metadata.create_all(connection)
+    telemetry = open_telemetry(f"duckdb:{folder / 'telemetry.duckdb'}")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    profiles = load_profiles()
+    desk = Desk(database, service_standard(), profiles, Addresses(url, "Europe/Berlin"))
+    ours: list[World] = []
+    going_down = threading.Event()
+    api = Api(
+        database=database, telemetry=telemetry, desk=desk, profiles=profiles, clock=lambda: ours[0].now(),
+        public_url=url, lang=lang, timezone="Europe/Berlin", ready={"broker": lambda: True},
+        stopping=going_down.is_set,
+    )  # fmt: skip
+    began = wall_clock() if at is None else at
+    ours.append(World(database, telemetry, api, began, at, url=url))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(api), host="127.0.0.1", port=port, log_level="warning", access_log=False, ws="none",
+            timeout_graceful_shutdown=2,
+        )
+    )  # fmt: skip
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        _await(lambda: server.started)
+        yield ours[0]
+    finally:
+        going_down.set()
+        server.should_exit = True
+        thread.join(10)
+        telemetry.close()
+        database.close()
+
+
+def _await(condition: object, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.01)
+
+
+def furnish(world: World) -> None:
+    """Two customers with a machine each, one machine in the yard, one that was given back, and a token for each role."""
+    began = world.began
+    north = world.insert(schema.site, name="Tunnel North", remote=False, timezone="Europe/Berlin")
+    quarry = world.insert(schema.site, name="Quarry Sandberg", remote=True, timezone="Europe/Berlin")
+    a = world.insert(schema.customer, name="Customer A", email="a@example.com", lang="en")
+    b = world.insert(schema.customer, name="Customer B", email="b@example.com", lang="zh")
+    for name, role, customer_id in (
+        ("Tang", "technician", None), ("Weber", "technician", None), ("Olga", "ops", None), ("Anna", "customer", a)
+    ):  # fmt: skip
+        world.insert(
+            schema.person, name=name, role=role, email=f"{name.lower()}@example.com", lang="en", added_at=began,
+            customer_id=customer_id,
+        )  # fmt: skip
+    world.machine("gen-a", site_id=north)
+    world.machine("gen-b", site_id=quarry)
+    world.machine("gen-yard", site_id=north)
+    world.machine("gen-old", site_id=north)
+    world.machine("gen-mute", profile="water_pump", heard_at=None, connection=None)
+    at_a = world.hire("gen-a", a, began - 2 * HOUR)
+    at_b = world.hire("gen-b", b, began - 3 * DAY)
+    world.hire("gen-old", a, began - 9 * DAY, began - DAY)
+    world.ticket(
+        "gen-a", "limit", "coolant_temp_c", rental_id=at_a, clocks=(("R7", "dispatch", HOUR),),
+        evidence={"value": 104.2, "limit": 100.0, "side": "above", "hold_s": 15.0, "unit": "°C"},
+    )  # fmt: skip
+    world.ticket(
+        "gen-b", "startup_failure", severity="emergency", rental_id=at_b, evidence={"reason": "timeout"},
+        clocks=(("R8", "remote_diagnosis", HOUR), ("R8", "dispatch", 4 * HOUR), ("R9", "repair_start", 4 * HOUR)),
+    )  # fmt: skip
+    world.ticket("gen-yard", "silent", severity="routine")
+    world.insert(
+        schema.seen, device_id="gen-a", generation=0, boot=1, next_seq=100, received=95, gaps=[[10, 13], [40, 42]]
+    )
+    world.insert(
+        schema.notice, cause="test:1", kind="dispatch_alert", ticket_id=1, channel="email",
+        recipient="tang@example.com", lang="en", subject="Ticket 1", body="…", status="sent", tries=1,
+        queued_at=began, next_try_at=began, sent_at=began,
+    )  # fmt: skip
+    world.insert(
+        schema.rejected, received_at=began, device_id="gen-a", topic="fettle/v1/00/gen-a/telemetry",
+        reason="bad_json", detail="not JSON", payload=b"{\xff" + b"x" * 900, payload_bytes=902,
+    )  # fmt: skip
+    world.measure("gen-a", since=began - 4 * HOUR, until=began)
+    world.measure("gen-b", since=began - HOUR, until=began)
+    for role in Role:
+        if role not in (Role.CUSTOMER, Role.TECHNICIAN):
+            world.tokens[role] = world.token(role, f"the {role}")
+    world.tokens["technician"] = world.token(Role.TECHNICIAN, "Tang")
+    world.tokens["other technician"] = world.token(Role.TECHNICIAN, "Weber")
+    world.tokens["customer"] = world.token(Role.CUSTOMER, "the customer A", a)
+    world.tokens["customer b"] = world.token(Role.CUSTOMER, "the customer B", b)

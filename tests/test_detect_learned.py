@@ -1,0 +1,117 @@
+"""Learned: a rig that shows its healthy self first, then is throttled."""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitor.detect import Bank, Finding
+from monitor.devices import Device, Learn, Profile, Sensor
+from monitor.readings import Batch, Floats
+from tests.detecting import T0, outcome, reading, say
+
+import tomllib
+from pathlib import Path
+
+RIG = msgspec.convert(tomllib.loads(Path("monitor/profiles/skab_pump.toml").read_text(encoding="utf-8")), Profile)
+ANOMALY = ("anomaly", "")
+FAULT = 574
+
+
+def rig(rng: np.random.Generator, rows: int = 1100, *, throttled: bool = True, drift: float = 0.0) -> Floats:
+    """(rows, 8) channels as such a rig gives them: white noise, a coarse flow, slow heat; the valve closes at 574."""
+    slow = np.cumsum(rng.normal(0, 0.02, rows))
+    flow = np.round(rng.normal(30, 0.5, rows))
+    if throttled:
+        flow[FAULT:950] = np.round(rng.normal(27, 0.5, 950 - FAULT))
+    t = np.arange(rows)
+    return np.column_stack([
+        rng.normal(0.03, 0.0004, rows), rng.normal(0.05, 0.001, rows), rng.normal(2, 0.3, rows), rng.normal(0.1, 0.2, rows),
+        70 + slow + drift * t + rng.normal(0, 0.1, rows), 25 + slow / 5, rng.normal(228, 9, rows), flow,
+    ])  # fmt: skip
+
+
+def judge(channels: Floats, profile: Profile = RIG, state: str = "running") -> Iterator[tuple[int, Finding]]:
+    """Row by row through the very bank that live telemetry uses; findings with the row on which they were made."""
+    bank = Bank({profile.name: profile})
+    bank.place([Device("m1", profile.name)])
+    names = [sensor.name for sensor in profile.sensors]
+    for row, values in enumerate(channels.tolist()):
+        message = reading(row, dict(zip(names, values, strict=True)), state=state)
+        for finding in bank.step(Batch.of(row, [message])):
+            yield row, finding
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_before_the_fault_and_something_soon_after(seed: int) -> None:
+    found = list(judge(rig(np.random.default_rng(seed), drift=-0.002)))
+    opened, cleared = ([row for row, finding in found if finding.opened is way] for way in (True, False))
+    assert len(opened) == len(cleared) == 1
+    assert FAULT <= opened[0] < FAULT + 40
+    assert 950 <= cleared[0] < 1100
+    evidence = found[0][1].evidence
+    assert evidence["signs"][0]["sensor"] == "Volume Flow RateRMS"
+    assert evidence["signs"][0]["expected"] == pytest.approx(30, abs=0.3)
+
+
+@pytest.mark.parametrize("drift", [0.0, -0.004, 0.004])
+def test_a_healthy_run_of_hours_is_quiet(drift: float) -> None:
+    assert list(judge(rig(np.random.default_rng(9), 6000, throttled=False, drift=drift))) == []
+
+
+def test_nothing_is_learnt_or_judged_but_running() -> None:
+    off = rig(np.random.default_rng(1), 300) * 0
+    course = [*((row, "off") for row in off), *((row, "running") for row in rig(np.random.default_rng(2), 500))]
+    bank = Bank({RIG.name: RIG})
+    bank.place([Device("m1", RIG.name)])
+    names = [sensor.name for sensor in RIG.sensors]
+    course += [(row, "off") for row in off]
+    rows = [
+        reading(i, dict(zip(names, values.tolist(), strict=True)), state=state)
+        for i, (values, state) in enumerate(course)
+    ]
+    assert say(bank, rows) == []
+
+
+LEARNER = Profile(
+    name="l", title="", title_zh="", learn=Learn(warmup_samples=100, hold_samples=4, threshold_sigma=6),
+    sensors=(Sensor("x"), Sensor("y"), Sensor("z", learn=False)),
+)  # fmt: skip
+
+
+def steps(*levels: tuple[int, float], jitter: float = 0.1) -> Floats:
+    """So many samples around each level, of x; y stays, z goes wild."""
+    x = np.concatenate([np.full(count, level) for count, level in levels])
+    noise = np.random.default_rng(3).normal(0, jitter, (len(x), 3))
+    return np.column_stack([x, x * 0, np.arange(len(x)) ** 2]) + noise
+
+
+@pytest.mark.parametrize(
+    ("levels", "fault"),
+    [
+        ([(300, 5)], "none"),
+        ([(200, 5), (30, 6)], "open"),
+        ([(200, 5), (4, 6)], "none"),  # the smoothing takes its time, and the hold too
+        ([(200, 5), (1, 1e12), (50, 5)], "none"),  # an outlier is an outlier
+        ([(50, 5), (1, 1e9), (100, 5), (30, 6)], "open"),  # and teaches nothing
+        ([(200, 5), (2000, 6)], "open"),  # a fault is never learnt as normal
+        ([(200, 5), (30, 6), (30, 5)], "cleared"),
+        ([(99, 5), (500, 6)], "none"),  # not yet learnt, then learnt as it is
+    ],
+)
+def test_levels(levels: list[tuple[int, float]], fault: str) -> None:
+    assert outcome((finding for _, finding in judge(steps(*levels), LEARNER)), *ANOMALY) == fault
+
+
+def test_a_constant_channel_that_moves_is_unlike_itself() -> None:
+    assert outcome((f for _, f in judge(steps((200, 5), (30, 6), jitter=0), LEARNER)), *ANOMALY) == "open"
+
+
+def test_a_profile_that_is_no_longer_learnt_clears() -> None:
+    bank = Bank({"l": LEARNER})
+    bank.place([Device("m1", "l")])
+    values = steps((200, 5), (30, 6))[:, :1].tolist()
+    assert outcome(say(bank, [reading(i, {"x": x}) for i, (x,) in enumerate(values)]), *ANOMALY) == "open"
+    bank.update_profiles({"l": msgspec.structs.replace(LEARNER, learn=None)})
+    assert outcome(say(bank, [reading(300, {"x": 6})]), *ANOMALY) == "cleared"

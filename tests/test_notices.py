@@ -1,0 +1,322 @@
+"""Notices: who hears what, and in which words. `python -m tests.test_notices` writes the snapshots anew."""
+
+# ruff: noqa: E501, RUF001 (Chinese has its own punctuation; a table's row stays one line)
+
+import re
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.desk import notices
+from monitor.desk.commitments import promised, service_standard
+from monitor.desk.notices import (
+    LANGS,
+    Customer,
+    Event,
+    Facts,
+    Happening,
+    Kind,
+    Person,
+    Recipient,
+    headline,
+    language,
+    moment,
+    notices_for,
+    plain,
+    sensor_title,
+    write,
+)
+from monitor.detect import Reason
+from monitor.devices import FaultKind, Limits, Profile, Sensor, Severity
+
+SNAPSHOTS = Path(__file__).parent / "snapshots" / "notices"
+AT = 1_763_877_900_000  # 2025-11-23 06:05 UTC, 14:05 in Shanghai
+GENERATOR = Profile(
+    name="diesel_generator",
+    title="Diesel generator 100 kVA",
+    title_zh="100 kVA 柴油发电机",
+    sensors=(
+        Sensor("coolant_temp_c", "°C", title_zh="冷却液温度", limits=Limits(high=98, hold_s=30)),
+        Sensor("oil_pressure_bar", "bar", title_zh="机油压力", limits=Limits(low=1.5)),
+        Sensor("battery_v", "V", title_zh="蓄电池电压"),
+        Sensor("fuel_pct", "%", title_zh="油位"),
+    ),
+    battery_sensor="battery_v",
+    fuel_sensor="fuel_pct",
+)
+PROMISES = tuple(
+    promised(service_standard(), 231, Severity.EMERGENCY, on_hire=True, remote=False, opened_at=AT)
+)  # dispatch by 15:05, repair by 18:05
+STARTLESS = Facts(
+    ticket_id=231,
+    device_id="GEN-014",
+    kind="startup_failure",
+    severity=Severity.EMERGENCY,
+    opened_at=AT,
+    timezone="Asia/Shanghai",
+    evidence={"reason": "attempts", "attempts": 3, "battery_last": 12.1, "battery_crank_low": 7.84, "fuel_last": 62},
+    profile=GENERATOR,
+    site="North pier",
+    customer="Harbour Works",
+    promises=PROMISES,
+    resolved_at=AT + 5_400_000,
+    ticket_url="https://fettle.example.com/tickets/231",
+    machine_url="https://fettle.example.com/machines/GEN-014",
+)
+OVERHEATED = replace(
+    STARTLESS,
+    kind="limit",
+    subject="coolant_temp_c",
+    severity=Severity.URGENT,
+    evidence={"value": 103.44, "limit": 98, "unit": "°C"},
+    remote=True,
+    promises=tuple(promised(service_standard(), 231, Severity.URGENT, on_hire=True, remote=True, opened_at=AT)),
+)
+CASES = {"startless": STARTLESS, "overheated": OVERHEATED}
+
+
+def snapshot(kind: Kind, lang: str, case: str) -> str:
+    facts = CASES[case]
+    text = write(kind, lang, facts, facts.promises[0] if kind in (Kind.BREACH, Kind.BREACH_WARNING) else None)
+    return f"{text.subject}\n\n{text.body}"
+
+
+def columns(line: str) -> int:
+    """The width of a line as it is seen: Chinese characters take two columns."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in line)
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("lang", LANGS)
+@pytest.mark.parametrize("kind", Kind)
+def test_every_notice_reads_as_written_down(kind: Kind, lang: str, case: str) -> None:
+    written = (SNAPSHOTS / f"{kind}.{case}.{lang}.txt").read_text("utf-8")
+    assert snapshot(kind, lang, case) == written
+    assert max(map(columns, written.splitlines()[1:])) <= 66, "too wide for a phone"
+
+
+def test_languages_have_the_same_texts_with_the_same_names_in_them() -> None:
+    variables = re.compile(r"{{\s*(\w+(?:\.\w+)?)|{%-?\s*(?:el)?if (\w+)")
+
+    def named(text: str) -> set[str]:
+        return {one or other for one, other in variables.findall(text)}
+
+    zh, en = notices._texts("zh"), notices._texts("en")
+    assert zh.keys() == en.keys()
+    assert {key for key in zh if not zh[key].strip()} == set()
+    assert {key for key in zh if named(zh[key]) != named(en[key])} == set()
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_everything_that_can_happen_has_words(lang: str) -> None:
+    texts = notices._texts(lang)
+    for clause in service_standard().clauses:
+        assert {f"{part}.{clause.kind}" for part in ("pending", "missed", "task", "promise")} <= texts.keys()
+    assert {f"severity.{severity}" for severity in Severity} <= texts.keys()
+    for kind in FaultKind:
+        for evidence in ({}, {"reason": "unheard of", "value": None, "limit": "x"}):
+            assert headline(kind, "x", evidence, None, lang)
+            assert plain(kind, "", evidence, GENERATOR, lang)
+    unsaid = {Reason.LOST, Reason.MISSED_REPORTS, Reason.SENSOR_REMOVED}
+    for reason in set(Reason) - unsaid:
+        assert {f"headline.startup_failure_{reason}", f"headline.wrong_clock_{reason}"} & texts.keys(), reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "evidence", "en", "zh"),
+    [
+        ("startup_failure", "", {"reason": "attempts", "attempts": 3}, "Does not start: third attempt", "设备无法启动（第三次尝试）"),
+        ("startup_failure", "", {"reason": "attempts", "attempts": 12}, "Does not start: attempt 12", "设备无法启动（第 12 次尝试）"),
+        ("startup_failure", "", {"reason": "timeout"}, "Does not start: not running within 30 s", "设备无法启动（30 秒内未能运转）"),
+        ("startup_failure", "", {}, "Does not start", "设备无法启动"),
+        ("limit", "coolant_temp_c", {"value": 103, "limit": 98}, "Coolant temperature above 98 °C for 30 s", "冷却液温度高于 98 °C，持续 30 秒"),
+        ("limit", "oil_pressure_bar", {"value": 0.93, "limit": 1.5, "unit": "bar"}, "Oil pressure below 1.5 bar", "机油压力低于 1.5 bar"),
+        ("limit", "oil_pressure_bar", {"value": 9, "limit": 9.5, "side": "above"}, "Oil pressure above 9.5 bar", "机油压力高于 9.5 bar"),
+        ("wrong_clock", "", {"reason": "clock_behind", "lag_s": 400}, "The machine's clock is behind", "设备时钟偏慢"),
+        ("limit", "vibration_mm_s", {"value": 9, "limit": 0}, "Vibration above 0", "Vibration高于 0"),
+        ("limit", "coolant_temp_c", {"value": float("nan")}, "Coolant temperature outside its limits", "冷却液温度超出正常范围"),
+        ("fault_code", "110/0", {"text": "Engine coolant\nhot"}, "Fault code 110/0: Engine coolant hot", "故障码 110/0：Engine coolant hot"),
+        ("fault_code", "7", {"code": 7}, "Fault code 7", "故障码 7"),
+        ("anomaly", "", {}, "Runs unlike itself when healthy", "设备运行状态异常"),
+        ("reported", "", {"text": "Smoke"}, "Reported: Smoke", "报修：Smoke"),
+        ("silent", "", {"scope": "site"}, "No signal from the whole site", "整个场地无信号"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_one_line(kind: str, subject: str, evidence: dict[str, object], en: str, zh: str) -> None:
+    assert headline(kind, subject, evidence, GENERATOR, "en") == en
+    assert headline(kind, subject, evidence, GENERATOR, "zh") == zh
+
+
+def test_customers_read_no_codes_and_no_figures() -> None:
+    evidence = {"code": "P0217", "text": "SPN 110 FMI 0", "value": 103, "limit": 98, "reason": "boot_loop"}
+    for kind in FaultKind:
+        for lang in LANGS:
+            assert not re.search(r"\d|SPN|_", plain(kind, "coolant_temp_c", evidence, GENERATOR, lang))
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("coolant_temp_c", "Coolant temperature"),
+        ("battery_v", "Battery voltage"),
+        ("engine_rpm", "Engine speed"),
+        ("temperature_c", "Temperature"),
+        ("fuel_pct", "Fuel"),
+        ("Accelerometer1RMS", "Accelerometer1RMS"),
+        ("", ""),
+    ],
+)
+def test_sensors_are_called_as_people_call_them(name: str, title: str) -> None:
+    assert sensor_title(name, GENERATOR, "en") == title
+
+
+@pytest.mark.parametrize(
+    ("timezone", "lang", "shown"),
+    [
+        ("Asia/Shanghai", "en", "Sun 23 Nov 2025, 14:05 (China Standard Time)"),
+        ("Asia/Shanghai", "zh", "2025年11月23日（周日）14:05（中国标准时间）"),
+        ("Europe/Berlin", "en", "Sun 23 Nov 2025, 07:05 (Central European Standard Time)"),
+        ("Mars/Olympus", "en", "Sun 23 Nov 2025, 06:05 (Coordinated Universal Time)"),
+        ("", "zh", "2025年11月23日（周日）06:05（协调世界时）"),
+    ],
+)
+def test_times_are_the_sites_with_their_zone(timezone: str, lang: str, shown: str) -> None:
+    assert moment(AT, timezone, lang) == shown
+
+
+@pytest.mark.parametrize(
+    ("wish", "lang"), [("zh", "zh"), ("zh-CN", "zh"), ("en_GB", "en"), ("EN", "en"), ("de", "zh"), ("", "zh")]
+)
+def test_the_nearest_language_is_taken(wish: str, lang: str) -> None:
+    assert language(wish) == lang
+
+
+NASTY = st.text(min_size=1) | st.sampled_from(
+    ["x\r\nBcc: all@example.com", "a\u2028b", "{{ 7 * 7 }}", "\u202egnp.exe", "\x00", "长" * 500]
+)
+
+
+@given(site=NASTY, customer=NASTY, device_id=NASTY, text=NASTY, kind=st.sampled_from(Kind), lang=st.sampled_from(LANGS))
+def test_nobody_adds_lines_headers_or_templates(
+    site: str, customer: str, device_id: str, text: str, kind: Kind, lang: str
+) -> None:
+    honest = replace(STARTLESS, kind="fault_code", subject="7", site="S", customer="C", evidence={"text": "T"})
+    nasty = replace(honest, site=site, customer=customer, device_id=device_id, evidence={"text": text})
+    written = write(kind, lang, nasty, PROMISES[0])
+    assert len(written.subject) <= 160
+    assert len((written.subject + "x").splitlines()) == 1
+    assert not any(unicodedata.category(char) in ("Cc", "Cf", "Cs") for char in written.subject)
+    # An empty name may take its own line away; none ever adds one.
+    assert len(written.body.splitlines()) <= len(write(kind, lang, honest, PROMISES[0]).body.splitlines())
+    assert "49" not in written.body or any("49" in given for given in (site, customer, device_id, text))
+
+
+def test_a_site_without_signal_has_no_machine() -> None:
+    facts = replace(STARTLESS, kind="silent", device_id="", profile=None, promises=(), evidence={"scope": "site"})
+    assert write(Kind.DISPATCH_ALERT, "en", facts).subject == "Emergency · All machines · No signal from the whole site"
+    assert "Promised" not in write(Kind.DISPATCH_ALERT, "en", facts).body
+
+
+# --- who -----------------------------------------------------------------------------------------------------------
+
+TECHNICIAN = Person(1, "technician", "tech@example.com", "zh")
+OTHER_TECHNICIAN = Person(2, "technician", "tech2@example.com", "en")
+OPS = Person(3, "ops", "ops@example.com", "en")
+MANAGER = Person(4, "manager", "boss@example.com", "zh")
+GONE = Person(5, "technician", "gone@example.com", "zh", disabled=True)
+MUTE = Person(6, "ops", " ", "zh")
+CONTACT = Person(7, "customer", "site@customer.example", "en", customer_id=70)
+STRANGER = Person(8, "customer", "x@other.example", "en", customer_id=71)
+CLERK = Person(9, "service", "desk@example.com", "zh")
+EVERYBODY = [TECHNICIAN, OTHER_TECHNICIAN, OPS, MANAGER, GONE, MUTE, CONTACT, STRANGER, CLERK]
+CUSTOMER = Customer(70, "office@customer.example", "zh")
+OPENED, RESOLVED = Event(Happening.OPENED), Event(Happening.RESOLVED)
+DISPATCHED, RECURRED = Event(Happening.DISPATCHED, turn=17), Event(Happening.RECURRED, turn=1)
+WARNED, BREACHED = (Event(what, PROMISES[0]) for what in (Happening.WARNED, Happening.BREACHED))
+ROOM = Recipient("room", "webhook", "ops", "zh")
+
+
+def told(event: Event, people: list[Person] = EVERYBODY, facts: Facts = STARTLESS, **also: object) -> set[str]:
+    customer = also.pop("customer", CUSTOMER)
+    queued = notices_for(event, facts, people, customer, AT, **also)  # type: ignore[arg-type]
+    return {f"{one.kind} {one.recipient.split('@')[0]}" for one in queued}
+
+
+@pytest.mark.parametrize(
+    ("event", "hearers"),
+    [
+        (OPENED, {"dispatch_alert tech", "dispatch_alert tech2", "fault_noticed office", "fault_noticed site"}),
+        (DISPATCHED, {"dispatch_alert tech", "dispatch_alert tech2"}),
+        (RECURRED, {"fault_noticed office", "fault_noticed site"}),
+        (WARNED, {"breach_warning tech", "breach_warning tech2", "breach_warning ops"}),
+        (BREACHED, {"breach ops", "breach boss"}),
+        (RESOLVED, {"fault_resolved office", "fault_resolved site"}),
+    ],
+)
+def test_each_hears_what_is_theirs(event: Event, hearers: set[str]) -> None:
+    assert told(event) == hearers
+
+
+def test_an_alert_goes_to_operators_where_no_technician_is() -> None:
+    assert told(OPENED, [OPS, GONE, MANAGER], customer=None) == {"dispatch_alert ops"}
+
+
+def test_a_machine_not_on_hire_tells_no_customer() -> None:
+    assert told(OPENED, customer=None) == {"dispatch_alert tech", "dispatch_alert tech2"}
+    assert told(RESOLVED, customer=None) == set()
+
+
+@pytest.mark.parametrize("severity", [Severity.ROUTINE, Severity.NOTE])
+@pytest.mark.parametrize("event", [OPENED, RESOLVED])
+def test_routine_pages_nobody(event: Event, severity: Severity) -> None:
+    assert told(event, facts=replace(STARTLESS, severity=severity)) == set()
+
+
+def test_who_has_taken_a_ticket_is_warned_alone() -> None:
+    assert told(WARNED, facts=replace(STARTLESS, technician_id=2)) == {"breach_warning tech2", "breach_warning ops"}
+    assert told(DISPATCHED, facts=replace(STARTLESS, technician_id=2)) == {"dispatch_alert tech2"}
+    assert "breach_warning tech" in told(WARNED, facts=replace(STARTLESS, technician_id=GONE.id))
+
+
+def test_an_address_hears_a_notice_once() -> None:
+    twin = replace(CONTACT, id=12, email="Office@customer.example")
+    queued = notices_for(OPENED, STARTLESS, [twin], CUSTOMER, AT)
+    assert [one.recipient for one in queued] == ["office@customer.example"]
+
+
+def test_the_operators_room_hears_what_is_internal() -> None:
+    assert "dispatch_alert ops" in told(OPENED, room=ROOM)
+    assert told(RESOLVED, room=ROOM, customer=None) == set()
+
+
+def test_a_notice_carries_its_cause_language_and_time() -> None:
+    (queued,) = notices_for(BREACHED, STARTLESS, [MANAGER], None, AT)
+    assert queued.cause == "breach:231:dispatch:person-4"
+    assert (queued.channel, queued.recipient, queued.lang, queued.next_try_at) == (
+        "email",
+        "boss@example.com",
+        "zh",
+        AT,
+    )
+    assert queued.subject == "承诺逾期｜GEN-014｜未按时安排技术人员（#231）"
+
+
+def test_causes_differ_by_kind_turn_promise_and_hearer_and_hold_no_address() -> None:
+    events = [OPENED, DISPATCHED, RECURRED, RESOLVED, *(Event(what, one) for what in (Happening.WARNED, Happening.BREACHED) for one in PROMISES)]  # fmt: skip
+    causes = [one.cause for event in events for one in notices_for(event, STARTLESS, EVERYBODY, CUSTOMER, AT)]
+    assert len(causes) == len(set(causes)) == 4 + 2 + 2 + 2 + 6 + 4
+    assert not any("@" in cause for cause in causes)
+
+
+if __name__ == "__main__":
+    for kind in Kind:
+        for case in CASES:
+            for lang in LANGS:
+                SNAPSHOTS.joinpath(f"{kind}.{case}.{lang}.txt").write_text(snapshot(kind, lang, case), "utf-8")
