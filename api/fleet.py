@@ -24,9 +24,6 @@ from monitor.store.access import Visitor
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"], dependencies=[KnownQuery])
 
-# A fleet page shows every machine; beyond this many it shows the first ones and says so.
-MANY = 20_000
-
 
 @router.get("/fleet/health", responses=documented(401, 403))
 def fleet_health(api: Parts, visitor: ForAll) -> FleetHealth:
@@ -40,7 +37,7 @@ def fleet_health(api: Parts, visitor: ForAll) -> FleetHealth:
 def health(api: Api, visitor: Visitor) -> FleetHealth:
     scope = api.scope(visitor)
     with api.reading() as connection:
-        rows = queries.devices(connection, scope, limit=MANY)
+        rows = queries.tally(connection, scope)
         history = queries.fleet_history(connection, scope, scope.now - WINDOW_DAYS * DAY_MS)
         pressing = queries.open_tickets(connection, scope)
     on_hire, fleet = (availability(group, scope.now) for group in (history.on_hire, history.fleet))
@@ -67,15 +64,18 @@ def course(api: Api, visitor: Visitor) -> list[tuple[float | None, float | None]
 
 
 def counts(rows: queries.Rows) -> Counts:
-    def number(condition: str) -> int:
-        return sum(row.condition == condition for row in rows)
+    """Sums over a tally of machines."""
+
+    def number(condition: str = "", *, hired: bool = False) -> int:
+        return sum(row.number for row in rows if condition in ("", row.condition) and (row.hired or not hired))
 
     return Counts(
-        total=len(rows),
+        total=number(),
         good=number("good"),
         bad=number("bad"),
         unknown=number("unknown"),
-        on_hire=sum(row.rental_id is not None for row in rows),
+        on_hire=number(hired=True),
+        good_on_hire=number("good", hired=True),
     )
 
 

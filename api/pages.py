@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from api import fleet, tickets
 from api.access import ForAll, ForDoers, Open, guesses_of, session_cookie_name
 from api.context import Api, Parts, api_of
-from api.devices import HOUR_MS, DeviceId, device_detail, device_shape, profile_shape, series
+from api.devices import HOUR_MS, DeviceId, device_detail, device_shape, list_devices, profile_shape, series
 from api.labels import Labels
 from api.problems import Problem
 from api.shapes import Act, DeviceShape, ReadingShape, SensorShape, SeriesShape, TicketShape
@@ -23,8 +23,8 @@ from monitor.store.access import SESSION_HOURS, Role, Visitor, end_session, rede
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 RANGES = {"15m": 15 * 60_000, "1h": HOUR_MS, "6h": 6 * HOUR_MS, "24h": 24 * HOUR_MS}
-OPEN_SHOWN = 100
-SOON_MS = 15 * 60_000
+OPEN_SHOWN = 200
+DRAWN = 2_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _open_count(api: Api, visitor: Visitor | None) -> int:
 def fleet_page(request: Request, api: Parts, visitor: ForAll) -> HTMLResponse:
     scope = api.scope(visitor)
     with api.reading() as connection:
-        machines = [device_shape(row) for row in queries.devices(connection, scope, limit=fleet.MANY)]
+        machines = [device_shape(row) for row in queries.devices(connection, scope, limit=DRAWN)]
     return render(
         request,
         "fleet.html",
@@ -92,6 +92,7 @@ def fleet_page(request: Request, api: Parts, visitor: ForAll) -> HTMLResponse:
         health=fleet.health(api, visitor),
         course=Course.of(fleet.course(api, visitor)),
         sites=_by_site(machines),
+        shown=len(machines),
         tickets=open_tickets(api, visitor, request),
     )
 
@@ -146,10 +147,11 @@ def _by_site(machines: list[DeviceShape]) -> list[tuple[str, list[DeviceShape]]]
 
 
 @router.get("/machines")
-def machines_page(request: Request, api: Parts, visitor: ForAll) -> HTMLResponse:
-    with api.reading() as connection:
-        rows = queries.devices(connection, api.scope(visitor), limit=fleet.MANY)
-    return render(request, "machines.html", visitor=visitor, machines=[device_shape(row) for row in rows])
+def machines_page(
+    request: Request, api: Parts, visitor: ForAll, cursor: Annotated[str | None, Query(max_length=200)] = None
+) -> HTMLResponse:
+    listed = list_devices(api, visitor, limit=100, cursor=cursor)
+    return render(request, "machines.html", visitor=visitor, machines=listed.items, following=listed.next)
 
 
 @router.get("/machines/{device_id}")
@@ -181,6 +183,7 @@ def machine_page(
         summary=_summary(found),
         max_gap_s=profile.max_gap_s if profile else 30,
         tickets=open_tickets(api, visitor, request, device_id),
+        zone=api.timezone,
     )
 
 
@@ -193,7 +196,7 @@ def _sensors(api: Api, profile_name: str, values: dict[str, float]) -> list[Sens
 
 
 def _beyond(profile: Profile | None, latest: ReadingShape | None) -> dict[str, str]:
-    """Which sensors lie beyond their limits now, and on which side; only in the states in which limits mean anything."""
+    """Which sensors lie beyond their limits now, and on which side. Limits mean something in certain states only."""
     beyond: dict[str, str] = {}
     for sensor in profile.sensors if profile and latest else ():
         value, limits = latest.values.get(sensor.name) if latest else None, sensor.limits
@@ -278,21 +281,24 @@ def show_ticket(
         ticket=ticket,
         technicians=technicians,
         refusal=refusal,
+        forward=_forward(ticket.allowed, cleared=ticket.cleared_at is not None),
         names_technician=visitor.role is not Role.TECHNICIAN,
     )
 
 
+def _forward(allowed: list[str], *, cleared: bool) -> str:
+    """The step that most likely comes next: a cleared fault's ticket is closed, any other goes on with its life."""
+    if cleared and Verb.CLOSE in allowed:
+        return Verb.CLOSE
+    return next((verb for verb in allowed if verb not in (Verb.DECLINE, Verb.CANCEL)), allowed[0] if allowed else "")
+
+
 def open_tickets(api: Api, visitor: Visitor, request: Request, device_id: str | None = None) -> list[Ticking]:
-    """Open tickets by time left; those without a running clock last, the gravest of them first."""
+    """Open tickets by time left; those without a running clock last."""
     with api.reading() as connection:
-        rows = queries.tickets(connection, api.scope(visitor), device_id=device_id, only_open=True, limit=OPEN_SHOWN)
+        rows = queries.pressing_tickets(connection, api.scope(visitor), device_id=device_id, limit=OPEN_SHOWN)
         found = tickets.with_clocks(connection, rows)
-    gravity = {"emergency": 0, "urgent": 1, "routine": 2, "note": 3}
-
-    def pressing(one: Ticking) -> tuple[bool, int, int]:
-        return one.due_at is None, one.due_at or gravity[one.ticket.severity], one.ticket.id
-
-    return sorted(ticking(api, found, request), key=pressing)
+    return ticking(api, found, request)
 
 
 def ticking(api: Api, found: list[TicketShape], request: Request) -> list[Ticking]:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import Open
 from api.context import Api, Parts
-from api.fleet import MANY, counts
+from api.fleet import counts
 from monitor.store import queries
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ class FleetFigures(Collector):
     def collect(self) -> Iterable[Metric]:
         scope = queries.Scope(self.api.clock())
         with self.api.reading() as connection:
-            machines = counts(queries.devices(connection, scope, limit=MANY))
+            machines = counts(queries.tally(connection, scope))
             pressing = queries.open_tickets(connection, scope)
         by_condition = GaugeMetricFamily("fettle_machines", "Machines by condition", labels=["condition"])
         for condition in ("good", "bad", "unknown"):

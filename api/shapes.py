@@ -253,6 +253,7 @@ class Counts(BaseModel):
     bad: int
     unknown: int
     on_hire: int
+    good_on_hire: int
 
 
 class ShareShape(Shape):

@@ -86,6 +86,7 @@ class Broker:
         self._child: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._log_from = 0
+        self._refused: dict[str, int] = {}
         self._changing = threading.Lock()
         self._stopping = threading.Event()
         self._running = threading.Event()
@@ -195,6 +196,9 @@ class Broker:
             self._end_child()
             return
         self._running.set()
+        if self._revocations() != self._refused:
+            # Somebody was revoked while it started, too late for its configuration.
+            self.revoke(self._revocations())
         self._keep_alive()
         self._end_child()
 
@@ -324,6 +328,7 @@ class Broker:
 
     def _write_config(self, port: int, bind: str | None = None) -> None:
         now = _now()
+        self._refused = self._revocations()
         private_folder(self.folder / "storage")
         mqtt: dict[str, object] = {
             "host": self.bind if bind is None else bind,
@@ -347,7 +352,7 @@ class Broker:
             "system_account": self._keyring.system_account,
             "resolver": "MEMORY",
             "resolver_preload": {
-                self._keyring.account: self._keyring.account_token(self._revocations(), now),
+                self._keyring.account: self._keyring.account_token(self._refused, now),
                 self._keyring.system_account: self._keyring.system_token(),
             },
             "max_payload": 1024 * 1024,

@@ -168,7 +168,7 @@ def _await(condition: object, within_s: float = 10.0) -> None:
 
 
 def furnish(world: World) -> None:
-    """Two customers with a machine each, one machine in the yard, one that was given back, and a token for each role."""
+    """Two customers with a machine each, one machine in the yard, one given back, a token for each role."""
     began = world.began
     north = world.insert(schema.site, name="Tunnel North", remote=False, timezone="Europe/Berlin")
     quarry = world.insert(schema.site, name="Quarry Sandberg", remote=True, timezone="Europe/Berlin")

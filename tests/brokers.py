@@ -115,7 +115,7 @@ class Client:
         self.paho.on_connect = self._on_connect
         self.paho.on_disconnect = self._on_disconnect
         self.paho.on_subscribe = self._on_subscribe
-        self.paho.on_message = lambda _, __, message: self.heard.append((message.topic, message.payload))
+        self.paho.on_message = lambda _, __, message: self.heard.append((message.topic, bytes(message.payload)))
         if will:
             self.paho.will_set(will[0], will[1], qos=1, retain=True)
         self.paho.connect(address.host, address.port, 30)

@@ -232,6 +232,7 @@ def test_a_session_lost_with_its_storage_is_made_anew(tmp_path: Path) -> None:
             device.publish(f"{card.topic}/event", EVENT)
         with as_service(broker) as service:
             until(lambda: service.heard)
+            assert service.heard == [(f"{card.topic}/event", EVENT)]
 
 
 def test_a_killed_broker_comes_back_with_everything_acknowledged(tmp_path: Path) -> None:

@@ -312,6 +312,9 @@ def test_a_boot_loop_counts_up_and_the_engine_stands() -> None:
     assert boots == sorted(boots)
     assert len(set(boots)) == pytest.approx(180, abs=3)
     assert {reading.state for reading in loop} == {"off"}
+    for boot in set(boots):
+        seqs = [seq for of, seq in names(heard) if of == boot]
+        assert seqs == list(range(len(seqs)))
     statuses = [body for body in bodies(heard) if isinstance(body, Status)]
     for lost, online in zip(statuses[1:-1:2], statuses[2:-1:2], strict=True):
         assert (lost.state, online.state, online.boot) == ("lost", "online", lost.boot + 1)
@@ -358,6 +361,15 @@ def test_an_outage_ends_in_arrays_in_order_after_the_greeting() -> None:
     will, greeting = (msgspec.json.decode(payload) for _, _, payload in heard[lost : back + 1])
     assert will["at"] == msgspec.json.decode(heard[0][2])["at"]  # the connect time of the connection that broke
     assert greeting["state"] == "online"
+
+
+def test_events_keep_their_place_in_a_backlog() -> None:
+    outage = Injection("radio_outage", START_AT + 2000, START_AT + 60_000)
+    heard = [(suffix, payload) for _, suffix, payload in key_turned([outage]) if suffix in ("telemetry", "event")]
+    assert [seq for _, seq in names((0, suffix, payload) for suffix, payload in heard)] == list(range(72))
+    stored = heard[2:7]
+    assert [suffix for suffix, _ in stored] == ["telemetry", "event", "telemetry", "event", "telemetry"]
+    assert [payload[:1] for suffix, payload in stored if suffix == "telemetry"] == [b"["] * 3
 
 
 def test_a_short_outage_breaks_no_connection() -> None:

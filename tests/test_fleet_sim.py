@@ -1,6 +1,7 @@
 """The simulated fleet against a real broker: what arrives, in which order, and what a restart leaves."""
 
 import json
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -14,7 +15,7 @@ import pytest
 from firmware_sim import MODELS, Fleet
 from firmware_sim.link import IN_FLIGHT, QUEUE_LIMIT, Card, Link, Mqtt
 from firmware_sim.wire import Message
-from ingest.message import parse
+from ingest.message import KINDS, parse
 from monitor.devices import topic
 from monitor.readings import Event, Reading, Rejected, Status
 from tests.brokers import Client, Mosquitto, mosquitto, nats_broker, now_ms, until
@@ -110,19 +111,24 @@ def test_a_second_start_goes_on_with_the_next_boot_and_the_same_machine(broker: 
         assert [status.boot for status in statuses(witness, "S0") if status.state == "online"] == [1, 2, 3]
 
 
-def test_nothing_is_lost_and_nothing_overtakes_while_the_broker_is_away(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
+@pytest.mark.parametrize("frozen", [False, True], ids=["goes", "freezes_and_dies"])
+def test_nothing_is_lost_and_nothing_overtakes_while_the_broker_is_away(tmp_path: Path, frozen: bool) -> None:
+    kept, port = tmp_path / "kept", free_port()
     kept.mkdir()
-    port = free_port()
     with mosquitto(tmp_path, port=port, persistence=kept) as broker:
         witness = listening(broker, clean_session=False)
         fleet = Fleet(cards(port, 5), home=tmp_path / "sim", report_s=0.05)
         fleet.start()
         until(lambda: len(numbers(witness)) == 5)
+        if frozen:  # what is under way then has no PUBACK, and dies with the broker
+            until((kept / "mosquitto.db").exists)
+            broker.process.send_signal(signal.SIGSTOP)
+            until(lambda: fleet.waiting > 5 * 2 * IN_FLIGHT)
+            broker.process.kill()
     until(lambda: fleet.connected == 0)
     away = max(seq for _, seq in numbers(witness)["S0"])
     # The outage itself: messages pile up, more than may be under way at once.
-    until(lambda: fleet.waiting > 5 * 2 * IN_FLIGHT)
+    until(lambda: fleet.waiting > 5 * 3 * IN_FLIGHT)
     with mosquitto(tmp_path, port=port, persistence=kept):
         until(lambda: fleet.connected == 5 and max(seq for _, seq in numbers(witness)["S0"]) > away + 2 * IN_FLIGHT)
         fleet.stop()
@@ -201,7 +207,7 @@ def test_forty_machines_on_the_embedded_broker(tmp_path: Path) -> None:
             each["mqtt"] |= {name: getattr(minted, name) for name in ("client_id", "username", "password", "topic")}
         address, client_id = broker.service(now_ms())
         with Client(address, client_id, clean_session=False) as service:
-            assert service.subscribe("fettle/#")
+            assert all(service.subscribe(f"fettle/v1/+/+/{kind}") for kind in KINDS)
             with running(deck, home=tmp_path / "sim", report_s=0.5) as fleet:
                 until(lambda: len(numbers(service)) == 40 and min(map(len, numbers(service).values())) > 2)
                 assert fleet.connected == 40
@@ -213,6 +219,8 @@ def test_forty_machines_on_the_embedded_broker(tmp_path: Path) -> None:
 def test_a_fleet_without_a_broker_stops_at_once(tmp_path: Path) -> None:
     fleet = Fleet(cards(free_port(), 3), home=tmp_path / "sim")
     fleet.start()
+    kept = json.loads((tmp_path / "sim" / "machines.json").read_bytes())
+    assert [machine["boot"] for machine in kept.values()] == [1, 1, 1]  # used up, whatever happens from here on
     began = time.monotonic()
     fleet.stop()
     assert time.monotonic() - began < 2

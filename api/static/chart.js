@@ -5,12 +5,12 @@
 (() => {
   const place = document.getElementById("chart");
   if (!place || !window.uPlot) return;
-  const { url, rangeMs, maxGapS, lang } = place.dataset;
+  const { url, rangeMs, maxGapS, lang, zone } = place.dataset;
   const limits = ["low", "high"].filter((name) => name in place.dataset).map((name) => Number(place.dataset[name]));
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const number = new Intl.NumberFormat(lang, { maximumSignificantDigits: 4 });
-  const clockTime = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-  const fullTime = new Intl.DateTimeFormat(lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const clockTime = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: zone });
+  const fullTime = new Intl.DateTimeFormat(lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: zone });
 
   function columns({ points, bucket_s }) {
     const [at, mean, low, high] = [[], [], [], []];
@@ -68,6 +68,7 @@
     return {
       width: place.clientWidth,
       height: 300,
+      tzDate: (t) => uPlot.tzDate(new Date(t * 1000), zone),
       scales: { x: { time: true, range: () => [(Date.now() - rangeMs) / 1000, Date.now() / 1000] }, y: { range: valueRange } },
       axes: [
         { ...axis, space: 70, values: (_, ticks) => ticks.map((t) => clockTime.format(t * 1000)) },

@@ -18,7 +18,7 @@ HUGE = 1e100
 """Values are taken no further than this from 0, so that a square stays finite."""
 FLOOR_SHARE = 1e-3
 """The least spread, as a share of the mean: a channel that stood still has not shown how far it may move."""
-LASTING_FREEDOM = 4
+LASTING_FREEDOM = 6
 SIGNS = 3
 
 _FIELDS = ("mean", "square", "product", "smooth", "smooth_square", "count")

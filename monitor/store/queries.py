@@ -85,6 +85,14 @@ def devices(
     return connection.execute(statement).all()
 
 
+def tally(connection: Connection, scope: Scope) -> Rows:
+    """How many machines there are of each profile, site and condition, on hire or not: `hired`, `number`."""
+    one = _machines(scope).where(device.c.retired_at.is_(None)).subquery()
+    groups = (one.c.profile, one.c.site_id, one.c.site_name, one.c.condition, one.c.rental_id.is_not(None))
+    columns = (*groups[:4], groups[4].label("hired"), func.count().label("number"))
+    return connection.execute(select(*columns).group_by(*groups).order_by(one.c.profile, one.c.site_name)).all()
+
+
 def device_row(connection: Connection, scope: Scope, device_id: str) -> AnyRow | None:
     """One machine, or None where there is none that the asker may see."""
     return connection.execute(_machines(scope).where(device.c.device_id == device_id)).one_or_none()
@@ -147,7 +155,6 @@ def tickets(
     *,
     device_id: str | None = None,
     statuses: Collection[str] = (),
-    only_open: bool = False,
     before: int | None = None,
     limit: int,
 ) -> Rows:
@@ -157,10 +164,29 @@ def tickets(
         statement = statement.where(ticket.c.device_id == device_id)
     if statuses:
         statement = statement.where(ticket.c.status.in_(statuses))
-    if only_open:
-        statement = statement.where(ticket.c.status.not_in(ENDED))
     if before is not None:
         statement = statement.where(ticket.c.id < before)
+    return connection.execute(statement).all()
+
+
+def pressing_tickets(connection: Connection, scope: Scope, *, device_id: str | None = None, limit: int) -> Rows:
+    """Open tickets, the one with the least time left first; those without a running clock last, by severity."""
+    running = (
+        select(commitment.c.ticket_id, func.min(commitment.c.due_at).label("due_at"))
+        .where(commitment.c.met_at.is_(None), commitment.c.voided_at.is_(None))
+        .group_by(commitment.c.ticket_id)
+        .subquery()
+    )
+    gravity = case({severity.value: n for n, severity in enumerate(Severity)}, value=ticket.c.severity)
+    statement = (
+        _tickets(scope)
+        .outerjoin(running, running.c.ticket_id == ticket.c.id)
+        .where(ticket.c.status.not_in(ENDED))
+        .order_by(running.c.due_at.is_(None), running.c.due_at, gravity, ticket.c.id)
+        .limit(limit)
+    )
+    if device_id is not None:
+        statement = statement.where(ticket.c.device_id == device_id)
     return connection.execute(statement).all()
 
 

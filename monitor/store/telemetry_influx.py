@@ -151,7 +151,7 @@ class InfluxTelemetry:
 
     def replay(self, after: int) -> Iterator[Batch]:
         entries = sorted(self._journal(after), key=lambda entry: entry.number)
-        for chunk in _chunks(entries, messages=20_000):
+        for chunk in _chunks(entries, messages=50_000):
             yield from self._replay_chunk(chunk)
 
     def _journal(self, after: int) -> Iterable[_Entry]:
