@@ -13,6 +13,7 @@ from api.access import SECURITY_HEADERS, ForAll, Guard, Guesses, check_declared
 from api.context import Api
 from api.problems import Problem, is_api, of_status, of_validation, problem_response
 from api.words import LANGS, Words
+from monitor.store.telemetry import TelemetryUnavailable
 
 STATIC = Path(__file__).parent / "static"
 MAX_BODY_BYTES = 64 * 1024
@@ -43,6 +44,7 @@ def create_app(api: Api) -> FastAPI:
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(TelemetryUnavailable, answer_unavailable)
     app.add_exception_handler(Exception, answer_failure)
     app.add_middleware(Guard, https=api.public_url.startswith("https:"))
     app.add_middleware(probes.Measured, api=api)
@@ -84,6 +86,10 @@ def answer_invalid(request: Request, error: Exception) -> Response:
     if not is_api(request) and any(found["loc"][0] == "path" for found in error.errors()):
         problem = of_status(404, "")
     return answer(request, problem)
+
+
+def answer_unavailable(request: Request, _: Exception) -> Response:
+    return answer(request, Problem(503, "Not now", "The readings cannot be reached now.", headers={"Retry-After": "5"}))
 
 
 def answer_failure(request: Request, _: Exception) -> Response:

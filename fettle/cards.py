@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from fettle.wiring import House, clock
+from fettle.house import House, clock
 from ingest.connection import Address
 from ingest.credentials import Credential, Keyring
 from ingest.passwords import PasswordFiles

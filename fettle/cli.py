@@ -8,16 +8,15 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fettle import demo, logs, replaying, wiring
+from fettle import logs
 from fettle.cards import Card, issue_card
+from fettle.house import CannotStart, clock, house, sign_in_url
 from fettle.settings import BadSettings, misspelt, read_settings
-from ingest.broker import BrokerFailed
 from ingest.connection import BadAddress
 from monitor.store import access
 from monitor.store.access import Role
 from monitor.store.profiles import BadProfile
 from monitor.store.registry import Refused, Registry, customer_id, person_id
-from monitor.store.telemetry import TelemetryUnavailable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Device-health monitoring for companies that rent out equipment.")  # fmt: skip
@@ -33,7 +32,7 @@ Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")
 Site = Annotated[str | None, typer.Option(help="Name of the site it stands at.")]
 Lang = Annotated[str | None, typer.Option(help="zh or en; FETTLE_LANG where not given.")]
 
-USER_ERRORS = (BadSettings, BadAddress, BadProfile, BrokerFailed, Refused, TelemetryUnavailable, wiring.CannotStart)
+USER_ERRORS = (BadSettings, BadAddress, BadProfile, Refused, CannotStart)
 
 
 def main() -> None:
@@ -66,6 +65,8 @@ def _answer(as_json: bool, data: dict[str, Any], text: str) -> None:
 @app.command()
 def up(sim: Annotated[int, typer.Option(min=0, max=500, help="Simulated machines to start beside it.")] = 0) -> None:
     """Start the complete service: broker, stores, detectors, desk, API and pages."""
+    from fettle import demo, wiring
+
     settings = read_settings()
     wiring.up(settings, lambda rooms, broker: demo.announce(rooms, broker, sim))
 
@@ -73,31 +74,39 @@ def up(sim: Annotated[int, typer.Option(min=0, max=500, help="Simulated machines
 @app.command()
 def ingest() -> None:
     """Start only the part that takes in and judges what machines say (telemetry in InfluxDB)."""
+    from fettle import wiring
+
     wiring.ingest(read_settings())
 
 
 @app.command()
 def monitor() -> None:
     """Start only the desk: clocks, escalation, notices."""
+    from fettle import wiring
+
     wiring.monitor(read_settings())
 
 
 @app.command()
 def api() -> None:
     """Start only the API and pages (telemetry in InfluxDB)."""
+    from fettle import wiring
+
     wiring.api(read_settings())
 
 
 @app.command()
 def broker() -> None:
     """Start only the embedded broker, for the other processes to share (FETTLE_MQTT_URL=own://HOST:PORT)."""
+    from fettle import wiring
+
     wiring.broker(read_settings())
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database to the newest schema; every process does so at start, too."""
-    with wiring.house(read_settings()):
+    with house(read_settings()):
         print("The database has the newest schema.")
 
 
@@ -113,11 +122,11 @@ def device_add(
 ) -> None:
     """Add a machine and print its card: all that its firmware needs to connect."""
     settings = read_settings()
-    with wiring.house(settings) as rooms:
+    with house(settings) as rooms:
         if profile not in rooms.profiles:
             raise Refused(f"profile {profile!r} is not known; known are: {', '.join(sorted(rooms.profiles))}")
         registry = Registry(rooms.database)
-        added = registry.add_device(device_id, profile, site, wiring.clock())
+        added = registry.add_device(device_id, profile, site, clock())
         _print_card(issue_card(rooms, registry, added), as_json)
 
 
@@ -127,16 +136,16 @@ def device_renew(
     as_json: Json = False,
 ) -> None:
     """The box on a machine was replaced: print a new card; earlier credentials are refused from now on."""
-    with wiring.house(read_settings()) as rooms:
+    with house(read_settings()) as rooms:
         registry = Registry(rooms.database)
-        _print_card(issue_card(rooms, registry, registry.renew_device(device_id, wiring.clock())), as_json)
+        _print_card(issue_card(rooms, registry, registry.renew_device(device_id, clock())), as_json)
 
 
 @device.command("revoke")
 def device_revoke(device_id: Annotated[str, typer.Argument(metavar="DEVICE")], as_json: Json = False) -> None:
     """Refuse all of a machine's credentials; a connected one is cut off."""
-    with wiring.house(read_settings()) as rooms:
-        Registry(rooms.database).revoke_device(device_id, wiring.clock())
+    with house(read_settings()) as rooms:
+        Registry(rooms.database).revoke_device(device_id, clock())
     _answer(as_json, {"device_id": device_id, "revoked": True}, f"{device_id} is refused from now on.")
 
 
@@ -154,9 +163,9 @@ def site_add(
 ) -> None:
     """Add a site."""
     settings = read_settings()
-    with wiring.house(settings) as rooms:
+    with house(settings) as rooms:
         zone = timezone or settings.timezone
-        site_id = Registry(rooms.database).add_site(name, remote=remote, timezone=zone, now=wiring.clock())
+        site_id = Registry(rooms.database).add_site(name, remote=remote, timezone=zone, now=clock())
     data = {"site_id": site_id, "name": name, "remote": remote, "timezone": zone}
     _answer(as_json, data, f"Site {name} added{' (remote)' if remote else ''}.")
 
@@ -173,9 +182,9 @@ def person_add(
 ) -> None:
     """Add somebody who signs in or is told things."""
     settings = read_settings()
-    with wiring.house(settings) as rooms:
+    with house(settings) as rooms:
         added = Registry(rooms.database).add_person(
-            name, role, email, phone=phone, lang=lang or settings.lang, customer=customer, now=wiring.clock()
+            name, role, email, phone=phone, lang=lang or settings.lang, customer=customer, now=clock()
         )
     _answer(as_json, {"person_id": added, "name": name, "role": role}, f"{name} added as {role}.")
 
@@ -190,9 +199,9 @@ def rental_add(
 ) -> None:
     """Put a machine on hire at once; a rental that runs already is taken over (audited)."""
     settings = read_settings()
-    with wiring.house(settings) as rooms:
+    with house(settings) as rooms:
         rental_id = Registry(rooms.database).add_rental(
-            device_id, customer, email, lang=lang or settings.lang, now=wiring.clock()
+            device_id, customer, email, lang=lang or settings.lang, now=clock()
         )
     data = {"rental_id": rental_id, "device_id": device_id, "customer": customer}
     _answer(as_json, data, f"{device_id} is on hire to {customer}.")
@@ -206,17 +215,17 @@ def token_create(
     as_json: Json = False,
 ) -> None:
     """Create a bearer token; it is printed once, as the last word."""
-    with wiring.house(read_settings()) as rooms, rooms.database.begin() as connection:
+    with house(read_settings()) as rooms, rooms.database.begin() as connection:
         of = customer_id(connection, customer) if customer else None
-        secret = access.create_token(connection, _role(role), name, wiring.clock(), customer_id=of)
+        secret = access.create_token(connection, _role(role), name, clock(), customer_id=of)
     _answer(as_json, {"name": name, "role": role, "token": secret}, f"Token {name} ({role}): {secret}")
 
 
 @token.command("revoke")
 def token_revoke(name: Annotated[str, typer.Option()], as_json: Json = False) -> None:
     """End a token."""
-    with wiring.house(read_settings()) as rooms, rooms.database.begin() as connection:
-        if not access.revoke_token(connection, name, wiring.clock()):
+    with house(read_settings()) as rooms, rooms.database.begin() as connection:
+        if not access.revoke_token(connection, name, clock()):
             raise Refused(f"there is no valid token named {name!r}")
     _answer(as_json, {"name": name, "revoked": True}, f"Token {name} is void.")
 
@@ -231,9 +240,9 @@ def login_link(
     if (role is None) == (name is None):
         raise Refused("name either --role ROLE or --name PERSON")
     settings = read_settings()
-    with wiring.house(settings) as rooms, rooms.database.begin() as connection:
-        url = demo.sign_in_url(connection, settings, person=person_id(connection, name) if name else None,
-                               role=None if name else _role(role or ""))  # fmt: skip
+    with house(settings) as rooms, rooms.database.begin() as connection:
+        person = person_id(connection, name) if name else None
+        url = sign_in_url(connection, settings, person=person, role=None if name else _role(role or ""))
     _answer(as_json, {"url": url}, f"Sign in here: {url}")
 
 
@@ -253,6 +262,8 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Publish recorded rows through MQTT as a machine, each stamped with the moment of sending."""
-    with wiring.house(read_settings()) as rooms:
-        sent = replaying.replay(rooms, csv, device_id, profile, speed)
+    from fettle.replaying import replay as replay_rows
+
+    with house(read_settings()) as rooms:
+        sent = replay_rows(rooms, csv, device_id, profile, speed)
     _answer(as_json, {"device_id": device_id, "sent": sent}, f"{sent} rows sent as {device_id}.")

@@ -3,16 +3,13 @@
 import json
 from collections.abc import Callable
 
-import sqlalchemy as sa
 import structlog
-from sqlalchemy.engine import Connection
 
 from fettle.cards import Card, issue_card
+from fettle.house import House, clock, sign_in_url
 from fettle.settings import Settings
-from fettle.wiring import House, clock
 from firmware_sim.fleet import Fleet
 from ingest.credentials import private_folder, write_private
-from monitor.store import access, schema
 from monitor.store.access import Role
 from monitor.store.registry import Registry
 
@@ -50,18 +47,6 @@ def _mqtt(settings: Settings) -> str:
     if settings.mqtt_url is not None:
         return settings.mqtt_url.get_secret_value().rpartition("@")[2].removeprefix("mqtt://")
     return f"mqtt://{settings.broker_host}:{settings.mqtt_port}"
-
-
-def sign_in_url(
-    connection: Connection, settings: Settings, *, role: Role | None = None, person: int | None = None
-) -> str:
-    """A link that signs in once: as a built-in account of a role, or as a person."""
-    if person is not None:
-        role = Role(
-            connection.execute(sa.select(schema.person.c.role).where(schema.person.c.id == person)).scalar_one()
-        )
-    secret = access.create_login_link(connection, role or Role.OPS, clock(), person_id=person)
-    return f"{settings.public}/sign-in/{secret}"
 
 
 # --- the simulated fleet ---

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from fettle.cards import issue_credential
-from fettle.wiring import House, broker_address, clock
+from fettle.house import House, broker_address, clock
 from ingest.connection import Address
 from monitor.devices import Profile
 from monitor.readings import Reading

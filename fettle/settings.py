@@ -53,11 +53,16 @@ class Settings(BaseSettings):
     bind: str = Field("127.0.0.1", description="address that the API and the broker listen on")
     http_port: Port = Field(8000, description="port of API and pages")
     mqtt_port: Port = Field(1883, description="port of the embedded broker")
+    probe_port: Port | None = Field(
+        None, description="where fettle broker, ingest and monitor answer /healthz, /readyz and /metrics; none: nowhere"
+    )
     mqtt_url: Annotated[SecretStr, AfterValidator(_mqtt_scheme)] | None = Field(
-        None, description="outside broker, mqtt(s)://[user:password@]host:port; none: the embedded one"
+        None,
+        description="outside broker, mqtt(s)://[user:password@]host:port, or own://host:port for one that "
+        "fettle broker runs (by TLS with FETTLE_MQTT_TLS_CERT); none: the embedded one",
     )
     mqtt_ca: Path | None = Field(None, description="authority that an mqtts:// broker's certificate is checked with")
-    mqtt_tls_cert: Path | None = Field(None, description="certificate of the embedded broker: with it, TLS only")
+    mqtt_tls_cert: Path | None = Field(None, description="certificate of our own broker: with it, TLS only")
     mqtt_tls_key: Path | None = Field(None, description="key of that certificate")
     mqtt_advertised: str | None = Field(None, description="host[:port] that devices are told; default: what it binds")
     nats_server: Path | None = Field(None, description="another nats-server binary than the installed one")

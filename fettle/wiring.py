@@ -6,10 +6,8 @@
 import fcntl
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -18,60 +16,33 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from api.context import Api
+from fettle.house import CannotStart, House, broker_address, clock, house
 from fettle.metrics import watch_metrics
+from fettle.probing import answering_probes, signs_in
 from fettle.serving import serve
 from fettle.settings import Settings
 from ingest.broker import Broker, Tls
-from ingest.connection import Address
-from ingest.credentials import Keyring
-from ingest.passwords import PasswordFiles
 from ingest.subscriber import Subscriber
 from monitor.desk.commitments import service_standard
-from monitor.devices import Profile
 from monitor.engine import Desk, Watch
 from monitor.engine.desk import Addresses
 from monitor.notify.channels import Settings as Channels
 from monitor.notify.channels import channels
 from monitor.notify.outbox import Outbox
 from monitor.store import registry
-from monitor.store.database import Database, migrate, open_database
-from monitor.store.profiles import load_profiles
+from monitor.store.database import Database
 from monitor.store.telemetry import Telemetry, open_telemetry
 
 log = structlog.get_logger()
 
-
-class CannotStart(Exception):
-    """Why a process cannot start as it is set up, in words for the operator."""
-
-
-def clock() -> int:
-    """Now, in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
+LATE_S = 120
+"""A tick that has not succeeded for so long, or a message that has waited so long, makes a process not ready."""
 
 
-@dataclass(frozen=True)
-class House:
-    """The rooms that every process has: settings, database, profiles, desk."""
-
-    settings: Settings
-    database: Database
-    profiles: dict[str, Profile]
-    desk: Desk
-
-
-@contextmanager
-def house(settings: Settings) -> Iterator[House]:
-    """Open the data folder and the database, brought to the newest schema."""
-    settings.prepare_home()
-    database = open_database(settings.database)
-    try:
-        migrate(database)
-        profiles = load_profiles(settings.home / "profiles")
-        addresses = Addresses(settings.public, settings.timezone, "operations" if settings.webhook_url else "")
-        yield House(settings, database, profiles, Desk(database, service_standard(), profiles, addresses))
-    finally:
-        database.close()
+def desk_of(rooms: House) -> Desk:
+    settings = rooms.settings
+    addresses = Addresses(settings.public, settings.timezone, "operations" if settings.webhook_url else "")
+    return Desk(rooms.database, service_standard(), rooms.profiles, addresses)
 
 
 def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[], None]]) -> None:
@@ -80,18 +51,19 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
     `announce` is called when everything runs; what it returns is called before anything is stopped.
     """
     with ExitStack() as parts:
-        parts.enter_context(only_one(settings))
+        parts.enter_context(only_one(settings, "up"))
         rooms = parts.enter_context(house(settings))
         telemetry = parts.enter_context(telemetry_of(settings))
         broker = parts.enter_context(broker_running(rooms)) if settings.mqtt_url is None else None
-        watch = Watch(rooms.database, telemetry, rooms.desk, rooms.profiles,
+        desk = desk_of(rooms)
+        watch = Watch(rooms.database, telemetry, desk, rooms.profiles,
                       retention_days=settings.telemetry_days, now=clock())  # fmt: skip
         subscriber = parts.enter_context(listening(rooms, watch))
-        scheduler = parts.enter_context(ticking())
-        tick_watch(scheduler, watch, subscriber)
-        tick_desk(scheduler, rooms)
+        ticks = parts.enter_context(ticking())
+        tick_watch(ticks, watch, subscriber)
+        tick_desk(ticks, rooms, desk)
         application = Api(
-            rooms.database, telemetry, rooms.desk, rooms.profiles, clock, settings.public, settings.lang,
+            rooms.database, telemetry, desk, rooms.profiles, clock, settings.public, settings.lang,
             settings.timezone, ready={"broker": lambda: subscriber.connected},
             registry=watch_metrics(watch, subscriber),
         )  # fmt: skip
@@ -102,20 +74,33 @@ def ingest(settings: Settings) -> None:
     """What machines say, taken in and judged; owns the detectors."""
     needs_shared_telemetry(settings, "ingest")
     with ExitStack() as parts:
+        parts.enter_context(only_one(settings, "ingest"))
         rooms = parts.enter_context(house(settings))
         telemetry = parts.enter_context(telemetry_of(settings))
-        watch = Watch(rooms.database, telemetry, rooms.desk, rooms.profiles,
+        desk = desk_of(rooms)
+        watch = Watch(rooms.database, telemetry, desk, rooms.profiles,
                       retention_days=settings.telemetry_days, now=clock())  # fmt: skip
         subscriber = parts.enter_context(listening(rooms, watch))
-        tick_watch(parts.enter_context(ticking()), watch, subscriber)
+        ticks = parts.enter_context(ticking())
+        tick_watch(ticks, watch, subscriber)
+        checks = {
+            "broker": lambda: subscriber.connected,
+            "intake": lambda: subscriber.lag_ms(clock()) < LATE_S * 1000,
+            "telemetry": lambda: telemetry.latest("-") or True,
+            "ticks": ticks.in_time,
+        }
+        parts.enter_context(answering_probes(settings, checks, watch_metrics(watch, subscriber)))
         until_signal("ingest")
 
 
 def monitor(settings: Settings) -> None:
     """The desk's clocks and the outbox."""
     with ExitStack() as parts:
+        parts.enter_context(only_one(settings, "monitor"))
         rooms = parts.enter_context(house(settings))
-        tick_desk(parts.enter_context(ticking()), rooms)
+        ticks = parts.enter_context(ticking())
+        tick_desk(ticks, rooms, desk_of(rooms))
+        parts.enter_context(answering_probes(settings, {"ticks": ticks.in_time}))
         until_signal("monitor")
 
 
@@ -125,7 +110,7 @@ def api(settings: Settings) -> None:
     with ExitStack() as parts:
         rooms = parts.enter_context(house(settings))
         telemetry = parts.enter_context(telemetry_of(settings))
-        application = Api(rooms.database, telemetry, rooms.desk, rooms.profiles, clock, settings.public,
+        application = Api(rooms.database, telemetry, desk_of(rooms), rooms.profiles, clock, settings.public,
                           settings.lang, settings.timezone)  # fmt: skip
         serve(create_app, application, settings, lambda: lambda: None)
 
@@ -134,7 +119,10 @@ def broker(settings: Settings) -> None:
     """The embedded broker alone, for the other processes to share."""
     with ExitStack() as parts:
         rooms = parts.enter_context(house(settings))
-        parts.enter_context(broker_running(rooms))
+        child = parts.enter_context(broker_running(rooms))
+        # Without the database it would not hear of a revoked credential.
+        checks = {"broker": lambda: signs_in(child.service(clock())[0]), "database": lambda: answers(rooms.database)}
+        parts.enter_context(answering_probes(settings, checks))
         until_signal("broker")
 
 
@@ -142,14 +130,14 @@ def broker(settings: Settings) -> None:
 
 
 @contextmanager
-def only_one(settings: Settings) -> Iterator[None]:
-    """One service a data folder."""
+def only_one(settings: Settings, process: str) -> Iterator[None]:
+    """One process of a kind in a data folder."""
     settings.prepare_home()
-    with (settings.home / "running.lock").open("a") as lock:
+    with (settings.home / f"{process}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CannotStart(f"another fettle runs in {settings.home} already") from error
+            raise CannotStart(f"another fettle {process} runs in {settings.home} already") from error
         yield
 
 
@@ -184,14 +172,17 @@ def broker_running(rooms: House) -> Iterator[Broker]:
     refuse = refusing(rooms.database, child)
     refuse()
     child.start()
-    scheduler = BackgroundScheduler(timezone=UTC)
-    every(scheduler, 1.0, "refuse_credentials", refuse)
-    scheduler.start()
     try:
-        yield child
+        with ticking() as ticks:
+            ticks.every(1.0, "refuse_credentials", refuse)
+            yield child
     finally:
-        scheduler.shutdown()
         child.stop()
+
+
+def answers(database: Database) -> bool:
+    with database.connect() as connection:
+        return registry.version(connection) >= 0
 
 
 def refusing(database: Database, child: Broker) -> Callable[[], None]:
@@ -209,21 +200,6 @@ def refusing(database: Database, child: Broker) -> Callable[[], None]:
     return refuse
 
 
-def broker_address(settings: Settings) -> tuple[Address, str]:
-    """Where and as whom the service listens: the address with its sign-in, and its secret client id."""
-    if not settings.own_broker and settings.mqtt_url is not None:
-        outside = Address.parse(settings.mqtt_url.get_secret_value(), settings.mqtt_ca)
-        return PasswordFiles(settings.home).service(outside)
-    own = Keyring(settings.home.absolute() / "broker").service(clock())
-    if settings.mqtt_url is not None:
-        there = Address.parse(settings.mqtt_url.get_secret_value().replace("own://", "mqtt://", 1))
-        return replace(there, username=own.username, password=own.password), own.client_id
-    pinned = settings.mqtt_tls_cert
-    here = Address(settings.broker_host, settings.mqtt_port, own.username, own.password, pinned is not None, pinned,
-                   pinned=pinned is not None)  # fmt: skip
-    return here, own.client_id
-
-
 @contextmanager
 def listening(rooms: House, watch: Watch) -> Iterator[Subscriber]:
     address, client_id = broker_address(rooms.settings)
@@ -235,41 +211,57 @@ def listening(rooms: House, watch: Watch) -> Iterator[Subscriber]:
         subscriber.stop()
 
 
+class Ticks:
+    """A scheduler that only ticks (what is due is a row in the database, never a timer), and when it last did."""
+
+    def __init__(self) -> None:
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+        self._scheduler.start()
+        self._done_at: dict[str, int] = {}
+
+    def every(self, seconds: float, name: str, tick: Callable[[], object]) -> None:
+        """Call `tick` again and again. A tick that fails is logged, and the next one comes all the same."""
+        self._done_at[name] = clock()
+
+        def survive() -> None:
+            try:
+                tick()
+            except Exception:
+                log.exception("tick_failed", tick=name)
+            else:
+                self._done_at[name] = clock()
+
+        self._scheduler.add_job(
+            survive, "interval", seconds=seconds, id=name, coalesce=True, max_instances=1, misfire_grace_time=None,
+            next_run_time=datetime.now(UTC),
+        )  # fmt: skip
+
+    def in_time(self) -> bool:
+        """Whether every tick has succeeded not long ago."""
+        return all(clock() - done_at < LATE_S * 1000 for done_at in self._done_at.values())
+
+    def stop(self) -> None:
+        """Waits for the ticks that are under way."""
+        self._scheduler.shutdown()
+
+
 @contextmanager
-def ticking() -> Iterator[BackgroundScheduler]:
-    """A scheduler that only ticks: what is due is a row in the database, never a timer."""
-    scheduler = BackgroundScheduler(timezone=UTC)
-    scheduler.start()
+def ticking() -> Iterator[Ticks]:
+    ticks = Ticks()
     try:
-        yield scheduler
+        yield ticks
     finally:
-        scheduler.shutdown()
+        ticks.stop()
 
 
-def every(scheduler: BackgroundScheduler, seconds: float, name: str, tick: Callable[[], object]) -> None:
-    """Call `tick` again and again. A tick that fails is logged, and the next one comes all the same."""
-
-    def survive() -> None:
-        try:
-            tick()
-        except Exception:
-            log.exception("tick_failed", tick=name)
-
-    scheduler.add_job(
-        survive, "interval", seconds=seconds, id=name, coalesce=True, max_instances=1, misfire_grace_time=None,
-        next_run_time=datetime.now(UTC),
-    )  # fmt: skip
+def tick_watch(ticks: Ticks, watch: Watch, subscriber: Subscriber) -> None:
+    ticks.every(0.5, "watch", lambda: watch.tick(clock(), attending=subscriber.attending(clock())))
 
 
-def tick_watch(scheduler: BackgroundScheduler, watch: Watch, subscriber: Subscriber) -> None:
-    every(scheduler, 0.5, "watch", lambda: watch.tick(clock(), attending=subscriber.attending(clock())))
-
-
-def tick_desk(scheduler: BackgroundScheduler, rooms: House) -> None:
-    settings = rooms.settings
-    outbox = Outbox(rooms.database, channels(channel_settings(settings)))
-    every(scheduler, 1.0, "desk", lambda: rooms.desk.tick(clock()))
-    every(scheduler, 1.0, "outbox", lambda: outbox.deliver_due(clock()))
+def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
+    outbox = Outbox(rooms.database, channels(channel_settings(rooms.settings)))
+    ticks.every(1.0, "desk", lambda: desk.tick(clock()))
+    ticks.every(1.0, "outbox", lambda: outbox.deliver_due(clock()))
 
 
 def channel_settings(settings: Settings) -> Channels:

@@ -251,9 +251,10 @@ def secret_in(page: str) -> str:
 
 def signed_in(company: World, role: Role = Role.OPS) -> httpx.Client:
     """A browser's worth: the cookie is sent on by hand, because httpx keeps secure cookies from plain http."""
-    client = company.client()
-    answer = client.post("/sign-in", data={"secret": company.link(role)})
+    with company.client() as first:
+        answer = first.post("/sign-in", data={"secret": company.link(role)})
     assert answer.status_code == 303
+    client = company.client()
     client.headers["Cookie"] = answer.headers["set-cookie"].partition(";")[0]
     return client
 

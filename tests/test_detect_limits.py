@@ -137,7 +137,9 @@ def test_a_margin_wider_than_the_band_still_lets_the_fault_clear() -> None:
     narrow = Profile(
         name="n", title="", title_zh="", sensors=(Sensor("x", limits=Limits(low=0, high=10, clear_margin=50)),)
     )
-    assert outcome(say(bank(narrow), [reading(i, {"x": x}) for i, x in enumerate([11, 5, 5])]), "limit", "x") == "cleared"
+    assert (
+        outcome(say(bank(narrow), [reading(i, {"x": x}) for i, x in enumerate([11, 5, 5])]), "limit", "x") == "cleared"
+    )
 
 
 def test_machines_of_an_unknown_profile_or_not_placed_are_no_trouble() -> None:

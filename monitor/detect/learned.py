@@ -18,7 +18,8 @@ HUGE = 1e100
 """Values are taken no further than this from 0, so that a square stays finite."""
 FLOOR_SHARE = 1e-3
 """The least spread, as a share of the mean: a channel that stood still has not shown how far it may move."""
-LASTING_FREEDOM = 6
+LASTING_FREEDOM = 5.0
+"""How many independent times a warm-up is taken to have shown what lasts: heat, drift, a slow load."""
 SIGNS = 3
 
 _FIELDS = ("mean", "square", "product", "smooth", "smooth_square", "count")
@@ -29,13 +30,13 @@ class Learned(Detector):
     """One joint fault a machine: its channels disturb each other, and one cause should send one technician.
 
     Learning, for the first `warmup_samples` readings in state running: the mean and spread of each channel, how far
-    its smoothed deviation wanders (noise that is autocorrelated wanders further), and how many independent samples
-    these readings were worth. A channel that drifts slowly has shown few, so its deviations are weighed as Student's t
-    with as few degrees of freedom: what it has not yet shown is not held against it.
+    its smoothed deviation wanders (noise that is autocorrelated wanders further), and how much of that lasts. A
+    channel that drifts slowly has shown only a few independent values, so its deviations are weighed as Student's t
+    with as few degrees of freedom: what it has had no time to show is not held against it.
 
     Judging: the deviation smoothed over `hold_samples`, in sigmas of a normal distribution of the same rarity; the
     worst channel counts. Beyond `threshold_sigma` for `hold_samples` readings in a row opens, below half of it for as
-    many clears. Until it comes near the threshold the mean follows slowly, as seasons do. All is counted in samples,
+    many clears. Below the threshold the mean follows slowly, as seasons do; beyond it nothing is learnt. All is counted in samples,
     never in seconds.
     """
 
@@ -51,7 +52,7 @@ class Learned(Detector):
     cell_fields: ClassVar[Fields] = [
         ("mean", "<f8"),
         ("square", "<f8"),  # sum of squared deviations from the mean, of the warm-up
-        ("product", "<f8"),  # sum of deviation times smoothed deviation before it: how long the channel remembers
+        ("product", "<f8"),  # sum of deviation times smoothed deviation before it: how much of it lasts
         ("smooth", "<f8"),  # deviation from the mean, smoothed
         ("smooth_square", "<f8"),  # sum of its squares, over the last three quarters of the warm-up
         ("count", "<i4"),  # samples learnt from

@@ -78,7 +78,9 @@ class Startup(Detector):
 
         booted = _boot(own, rows.boot, at)
         attempted = _begin(own, rows)
-        own["battery_low"] = np.where(rows.state + 1 == _CRANKING, np.fmin(own["battery_low"], battery), own["battery_low"])
+        own["battery_low"] = np.where(
+            rows.state + 1 == _CRANKING, np.fmin(own["battery_low"], battery), own["battery_low"]
+        )
         causes = {
             Reason.BOOT_LOOP: booted & (_within(own["boots"], at, window_ms) >= self._boots[rows.model]),
             Reason.START_FAILED: rows.what == What.START_FAILED,

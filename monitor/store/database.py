@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, make_url
 
@@ -79,6 +77,9 @@ def _open_sqlite(url: sa.URL) -> Engine:
 
 def migrate(database: Database) -> None:
     """Bring the schema to the newest version; a fresh database is made whole."""
+    from alembic import command  # Slow to import, and short commands mostly find the schema new already.
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database.begin() as connection:

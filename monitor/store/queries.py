@@ -388,13 +388,19 @@ def last_change(connection: Connection) -> int:
 
 
 def changes(connection: Connection, scope: Scope, *, after: int, limit: int) -> Rows:
-    """What changed since, the oldest first. A customer hears of the machines on hire to them now, and no others."""
+    """What changed since, the oldest first. A customer hears what happened to the machines on hire to them now, and
+    to the tickets of those rentals, since each rental began."""
     statement = select(change).where(change.c.id > after)
     if scope.customer_id is not None:
-        ours = and_(rental.c.customer_id == scope.customer_id, _running(scope.now))
-        mine, running = select(rental.c.device_id).where(ours), select(rental.c.id).where(ours)
-        theirs = select(ticket.c.id).where(ticket.c.rental_id.in_(running))
-        statement = statement.where(
-            or_(change.c.device_id.in_(mine), and_(change.c.device_id.is_(None), change.c.ticket_id.in_(theirs)))
+        of_ticket = select(ticket.c.rental_id).where(ticket.c.id == change.c.ticket_id).scalar_subquery()
+        theirs = exists().where(
+            rental.c.customer_id == scope.customer_id,
+            _running(scope.now),
+            rental.c.starts_at <= change.c.at,
+            or_(
+                rental.c.device_id == change.c.device_id,
+                and_(change.c.device_id.is_(None), rental.c.id == of_ticket),
+            ),
         )
+        statement = statement.where(theirs)
     return connection.execute(statement.order_by(change.c.id).limit(limit)).all()

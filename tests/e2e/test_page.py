@@ -1,0 +1,237 @@
+"""The pages in a real browser (Debian's Chromium): sign in, watch, act; wide, narrow, light, dark, zh, en.
+
+Pictures are left in the test's temporary folder, or in FETTLE_SCREENSHOTS where that is set.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from monitor.store import schema
+from monitor.store.access import Role
+from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
+from tests.programs import needs
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("page")) as company:
+        furnish(company)
+        bustle(company)
+        yield company
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = needs("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = os.environ.get("FETTLE_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder) if folder else tmp_path_factory.mktemp("pictures")
+
+
+def bustle(company: World) -> None:
+    """A fleet of forty with a past, one clock that is over and one with little time left, and a gap in a record."""
+    sites = [
+        company.insert(schema.site, name=name, remote=False, timezone="Europe/Berlin")
+        for name in ("Harbour East", "City Works")
+    ]
+    lindqvist = company.insert(schema.customer, name="Lindqvist Bau", email="l@example.com", lang="en")
+    for n in range(35):
+        device_id = f"m-{n:04}"
+        company.machine(device_id, ("diesel_generator", "air_compressor", "water_pump")[n % 3], site_id=sites[n % 2])
+        if n % 5:
+            company.hire(device_id, lindqvist, company.began - 20 * DAY)
+        failed_at = company.began - (n % 9 + 2) * DAY
+        company.insert(
+            schema.fault, device_id=device_id, kind="limit", subject="", severity="urgent" if n % 2 else "routine",
+            opened_at=failed_at, occurred_at=failed_at, cleared_at=failed_at + (n % 7) * 5 * HOUR, evidence={},
+        )  # fmt: skip
+    company.ticket(
+        "m-0001", "startup_failure", severity="emergency", status="on_the_way", technician_id=1,
+        ago_ms=4 * HOUR + 7 * MINUTE, rental_id=4, clocks=(("R9", "repair_start", 4 * HOUR),),
+        evidence={"reason": "attempts", "attempts": 3, "battery_crank_low": 9.8, "fuel_last": 71.0},
+    )  # fmt: skip
+    company.ticket(
+        "m-0002", "limit", "motor_current_a", ago_ms=48 * MINUTE, rental_id=5, clocks=(("R7", "dispatch", HOUR),)
+    )
+    gap = range(company.began - 30 * MINUTE, company.began - 20 * MINUTE)
+    company.measure("gen-yard", since=company.began - HOUR, until=company.began, gap=gap)
+
+
+class Visit:
+    """A signed-in browser that remembers what its console complained of."""
+
+    def __init__(self, company: World, context: BrowserContext, lang: str) -> None:
+        self.url = company.url
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(f"{company.url}/sign-in/{company.link(Role.OPS)}?lang={lang}")
+        self.page.click("main button")
+        self.page.wait_for_url(f"{company.url}/")
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.url + path)
+        return self.page
+
+
+@pytest.fixture
+def visit(company: World, browser: Browser) -> Iterator[Callable[..., Visit]]:
+    contexts = []
+
+    def begin(lang: str = "en", **options: object) -> Visit:
+        contexts.append(browser.new_context(**options))  # type: ignore[arg-type]
+        return Visit(company, contexts[-1], lang)
+
+    yield begin
+    for context in contexts:
+        context.close()
+
+
+def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_every_page_fits_and_nothing_complains(
+    visit: Callable[..., Visit], pictures: Path, size: dict[str, int], scheme: str, lang: str
+) -> None:
+    here = visit(lang, viewport=size, color_scheme=scheme)
+    for name, path in (
+        ("fleet", "/"), ("machine", "/machines/gen-a"), ("gap", "/machines/gen-yard"), ("ticket", "/tickets/4"),
+        ("tickets", "/tickets?show=all"), ("machines", "/machines"), ("none", "/no-such-page"),
+    ):  # fmt: skip
+        page = here.open(path)
+        if name in ("machine", "gap"):
+            page.wait_for_selector("#chart[data-points]")
+        page.screenshot(path=pictures / f"{name}-{lang}-{scheme}-{size['width']}.png", full_page=True)
+        sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert sideways <= 0, f"{path} scrolls sideways by {sideways} px"
+        assert page.get_attribute("html", "lang") == {"en": "en", "zh": "zh-Hans"}[lang]
+    complaints = [text for text in here.complaints if "404" not in text]
+    assert complaints == []
+
+
+def test_360_pixels_are_enough(visit: Callable[..., Visit]) -> None:
+    here = visit(viewport={"width": 360, "height": 740})
+    for path in ("/", "/machines/gen-a", "/tickets/4", "/tickets", "/machines"):
+        page = here.open(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        small = page.evaluate("""() => [...document.querySelectorAll("main a, main button, main select, header a")]
+            .filter((one) => one.getClientRects().length && one.getBoundingClientRect().height < 43.5)
+            .map((one) => one.outerHTML.slice(0, 100))""")
+        assert small == [], path
+
+
+def test_no_english_is_left_on_a_chinese_page(visit: Callable[..., Visit]) -> None:
+    page = visit("zh").open("/")
+    words = page.evaluate("""() => [...document.querySelectorAll("h1, h2, th, dt, header nav a, .key span, .btn")]
+        .map((one) => one.textContent.trim())""")
+    left = [word for word in words if re.search("[A-Za-z]{3}", word)]
+    assert left == []
+
+
+def test_clocks_count_and_say_so_with_a_mark(visit: Callable[..., Visit]) -> None:
+    page = visit().open("/")
+    first, second = page.locator("#pressing tbody tr").nth(0), page.locator("#pressing tbody tr").nth(1)
+    assert first.locator(".clock.late time").inner_text().startswith("\u22120:0")
+    assert "Overdue" in first.inner_text()
+    clock = second.locator(".clock.soon time")
+    before = clock.inner_text()
+    until(lambda: clock.inner_text() != before)
+    mark = second.locator(".clock i").evaluate("(one) => getComputedStyle(one, '::before').content")
+    assert mark not in ("none", '""')
+
+
+def test_a_fault_shows_without_reloading(company: World, visit: Callable[..., Visit]) -> None:
+    page = visit().open("/")
+    page.wait_for_function("performance.getEntriesByType('resource').some((one) => one.name.endsWith('live.js'))")
+    page.evaluate("window.notReloaded = true")
+    company.ticket("m-0007", "fault_code", "SPN 100", evidence={"code": "SPN 100", "text": "oil pressure low"})
+    row = page.locator("#pressing", has_text="SPN 100: oil pressure low")
+
+    def told() -> bool:
+        company.insert(schema.change, at=company.now(), what="fault_opened", device_id="m-0007", ticket_id=None)
+        return row.count() == 1
+
+    until(told)
+    assert page.evaluate("window.notReloaded") is True
+
+
+def test_a_gap_in_the_record_is_a_gap_in_the_chart(visit: Callable[..., Visit]) -> None:
+    page = visit().open("/machines/gen-yard?metric=coolant_temp_c&range=1h")
+    page.wait_for_selector("#chart[data-points]")
+    points = int(page.get_attribute("#chart", "data-points") or 0)
+    # one point each 10 s of 50 minutes (some seconds may have left the hour), and one that breaks the line
+    assert 290 <= points <= 301
+    assert page.locator("#chart canvas").count() == 1
+    assert page.locator("#chart-summary").inner_text().startswith("lowest")
+
+
+def test_a_ticket_is_walked_by_hand(company: World, visit: Callable[..., Visit]) -> None:
+    here = visit()
+    ticket_id = company.ticket("m-0011", "limit", "oil_pressure_bar", rental_id=8)
+    page = here.open(f"/tickets/{ticket_id}")
+    page.fill("input[name=note]", "called the site")
+    page.get_by_role("button", name="Verify").click()
+    page.wait_for_selector("text=called the site")
+    page.select_option("select[name=technician_id]", label="Tang")
+    page.get_by_role("button", name="Send technician").click()
+    page.wait_for_selector("h1 small:has-text('Tang')")
+    assert page.locator(".verbs .first").inner_text() == "Accept"
+    assert here.complaints == []
+
+
+def test_a_step_that_came_too_late_is_explained(company: World, visit: Callable[..., Visit]) -> None:
+    ticket_id = company.ticket("m-0012", "limit", "oil_pressure_bar")
+    page = visit().open(f"/tickets/{ticket_id}")
+    company.api.desk.act(ticket_id, "cancel", "person:3", company.now())  # type: ignore[arg-type]
+    page.get_by_role("button", name="Verify").click()
+    assert "cancelled" in page.locator("[role=alert]").inner_text()
+
+
+def test_without_scripts_the_pages_say_the_same(company: World, visit: Callable[..., Visit]) -> None:
+    here = visit(java_script_enabled=False)
+    page = here.open("/")
+    assert "machines on hire are in good order." in page.locator("h1").inner_text()
+    assert page.locator("#pressing .clock.late").count() == 1
+    page = here.open("/machines/gen-a")
+    assert page.locator("#chart-summary").inner_text().startswith("lowest")
+    ticket_id = company.ticket("m-0013", "limit", "oil_pressure_bar")
+    page = here.open(f"/tickets/{ticket_id}")
+    page.get_by_role("button", name="Verify").click()
+    assert "verified" in page.locator("h1").inner_text()
+
+
+def test_a_session_that_ended_leads_to_the_sign_in(visit: Callable[..., Visit]) -> None:
+    page = visit().open("/")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    page.goto(page.url.replace("/sign-in", "/machines"))
+    assert page.url.endswith("/sign-in")
