@@ -11,6 +11,7 @@ from monitor.devices import topic
 
 FAULTS_PER_S = 40
 BACKGROUND_PER_S = 1_000
+VALUES = [f"measured_{n}" for n in range(8)]
 
 
 class Faults:
@@ -28,7 +29,7 @@ class Faults:
     def measure(self, board: Board, ledger: Ledger) -> list[float]:
         """Milliseconds from publish to a committed ticket, one for each machine."""
         for device_id in self._devices:
-            self._say(device_id, "telemetry", 0, {"state": "running", "values": {}})
+            self._say(device_id, "telemetry", 0, {"state": "running", "values": dict.fromkeys(VALUES, 1.0)})
         began = time.monotonic()
         while len(self._seen_at) < len(self._devices):
             elapsed = time.monotonic() - began
@@ -48,7 +49,8 @@ class Faults:
 
     def _look(self, ledger: Ledger) -> None:
         now = time.monotonic()
-        for self._last_ticket, device_id in ledger.tickets_after(self._last_ticket):
+        for ticket_id, device_id in ledger.tickets_after(self._last_ticket):
+            self._last_ticket = ticket_id
             self._seen_at.setdefault(device_id, now)
 
     def _say(self, device_id: str, kind: str, seq: int, said: dict[str, object]) -> None:

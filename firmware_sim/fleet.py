@@ -185,6 +185,12 @@ class Fleet:
         with (self._home / "truth.jsonl").open("ab") as file:
             file.write(Truth.of(unit.box.device_id, injection).line())
 
+    def _close_truth(self) -> None:
+        """Failures are not kept over a stop, so whatever still stands ends here."""
+        for unit in self._units.values():
+            for injection in unit.box.standing():
+                self._write_truth(unit, msgspec.structs.replace(injection, to_at=unit.box.at))
+
     # The loop
 
     def _run(self) -> None:
@@ -196,6 +202,7 @@ class Fleet:
                 self._stop.wait(1.0)
         self._farewell()
         self._save()
+        self._close_truth()
 
     def _turn(self) -> None:
         """One round: orders, the machines' lives, their connections, the network."""

@@ -6,7 +6,7 @@ import pytest
 
 from monitor.detect import Reason
 from monitor.readings import Message
-from tests.detecting import T0, PUMP, bank, outcome, reading, say, told
+from tests.detecting import PUMP, T0, bank, outcome, reading, say, told
 
 WRONG = ("wrong_clock", "")
 

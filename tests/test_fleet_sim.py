@@ -195,8 +195,9 @@ def test_the_demonstration_turns_the_key_of_the_first_card(broker: Mosquitto, tm
         assert requested() == ["S0"]
         states = {name: body.state for name, body in said(witness) if isinstance(body, Reading) and name != "S0"}
         assert states == dict.fromkeys([f"S{n}" for n in range(1, 6)], "running")
-    (truth,) = map(json.loads, (tmp_path / "sim" / "truth.jsonl").read_text().splitlines())
-    assert (truth["device_id"], truth["failure"]) == ("S0", "weak_battery")
+    planned, ended = map(json.loads, (tmp_path / "sim" / "truth.jsonl").read_text().splitlines())
+    assert (planned["device_id"], planned["failure"]) == ("S0", "weak_battery")
+    assert planned["from_at"] == ended["from_at"] < ended["to_at"] < planned["to_at"]  # it stopped with the fleet
 
 
 def test_forty_machines_on_the_embedded_broker(tmp_path: Path) -> None:

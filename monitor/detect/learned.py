@@ -36,8 +36,9 @@ class Learned(Detector):
 
     Judging: the deviation smoothed over `hold_samples`, in sigmas of a normal distribution of the same rarity; the
     worst channel counts. Beyond `threshold_sigma` for `hold_samples` readings in a row opens, below half of it for as
-    many clears. Below the threshold the mean follows slowly, as seasons do; beyond it nothing is learnt. All is counted in samples,
-    never in seconds.
+    many clears. Below the threshold the mean follows slowly, as seasons do; beyond it
+    nothing is learnt, and while a fault stands open, channels that are part of it are not learnt from. All is counted
+    in samples, never in seconds.
     """
 
     name: ClassVar[str] = "learned"
@@ -90,9 +91,9 @@ class Learned(Detector):
         score = _follow(cell, value, ~learning, fast)
         worst = np.full(len(rows), -1.0)
         np.maximum.at(worst, of, score)
-        own = state.device
-        calm = (worst < self._threshold[rows.model]) & (own["open"][rows.device] == 0)
-        _adapt(cell, value, ~learning & calm[of], slow)
+        is_open = state.device["open"][rows.device[of]] > 0
+        calm = score < self._threshold[model] / np.where(is_open, 2, 1)
+        _adapt(cell, value, ~learning & calm, slow)
         for field in _FIELDS:
             state.cell[field][place] = cell[field]
         for i in self._judge(state, rows, worst):

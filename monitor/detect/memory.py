@@ -53,7 +53,7 @@ class Unpacked(NamedTuple):
 def _record(detectors: Sequence[Detector], table: str) -> tuple[np.dtype[np.void], Records]:
     """The record of one table with a part for each detector, and the record of which nothing is known yet."""
     parts = {d.name: np.dtype(getattr(d, table), align=True) for d in detectors if getattr(d, table)}
-    dtype: np.dtype[np.void] = np.dtype(list(parts.items()), align=True)
+    dtype: np.dtype[np.void] = np.dtype(list(parts.items()) or [("nothing", "u1")], align=True)
     blank = np.zeros(1, dtype=dtype)
     for detector in detectors:
         part = parts.get(detector.name)

@@ -128,7 +128,7 @@ class Startup(Detector):
         state.device["boots"][row] = 0
 
     def _note_supply(self, own: Records, rows: Rows) -> Floats:
-        """Battery and fuel, the two things to ask about first when an engine does not start; the battery of each row."""
+        """Battery and fuel: the first two questions when an engine does not start. Answers each row's battery."""
         number = ~np.isnan(rows.value)
         battery = np.full(len(rows), np.nan)
         for field, wanted in (("battery", self._is_battery), ("fuel", self._is_fuel)):

@@ -11,6 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, make_url
 
 BUSY_TIMEOUT_MS = 20_000
+MIGRATION_LOCK = 0x66657474
+"""PostgreSQL's advisory lock that one process at a time migrates under (any number that nobody else uses)."""
 
 
 class Database:
@@ -83,6 +85,10 @@ def migrate(database: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # Processes start together, and PostgreSQL lets two of them create one table at the same time, so that
+            # one fails. SQLite's write transaction keeps the others out by itself.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

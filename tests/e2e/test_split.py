@@ -1,0 +1,187 @@
+"""The other shape of the program: broker, ingest, monitor and API as processes of their own, on PostgreSQL and
+InfluxDB; and the whole program beside a Mosquitto of somebody else."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.brokers import mosquitto
+from tests.contract.influx import Influx
+from tests.e2e.postgres import postgresql
+from tests.e2e.service import ROOT, START_S, BareDevice, Service, eventually, now_ms
+from tests.programs import free_port
+
+SENSOR = "coolant_temp_c"
+APART = ("broker", "ingest", "monitor")
+"""The processes that answer probes on a port of their own."""
+
+
+class Apart(Service):
+    """The four processes on one data folder, as docker-compose.yml runs them."""
+
+    def __init__(self, home: Path, database: str, telemetry: str) -> None:
+        super().__init__(home, FETTLE_DATABASE_URL=database, FETTLE_TELEMETRY_URL=telemetry)
+        self.environment["FETTLE_MQTT_URL"] = f"own://127.0.0.1:{self.mqtt_port}"
+        self.probes = {name: free_port() for name in APART}
+        self.children: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, *_: str) -> "Apart":
+        # All at once on an empty database: whichever comes first makes the schema.
+        for name in (*APART, "api"):
+            self.launch(name)
+        eventually("all four are ready", self.is_ready, START_S, every_s=0.2)
+        return self
+
+    def launch(self, name: str) -> None:
+        probe = {"FETTLE_PROBE_PORT": str(self.probes[name])} if name in self.probes else {}
+        with self.log.open("a") as log:
+            self.children[name] = subprocess.Popen(
+                [sys.executable, "-m", "fettle", name],
+                env={**self.environment, **probe}, cwd=ROOT, stdout=log, stderr=log, text=True,
+            )  # fmt: skip
+
+    def is_ready(self) -> bool:
+        ended = [name for name, child in self.children.items() if child.poll() is not None]
+        assert not ended, f"{ended} ended:\n{self.log.read_text()[-4000:]}"
+        return all(self.probe(name)["status"] == "ready" for name in (*APART, "api"))
+
+    def probe(self, name: str) -> dict[str, Any]:
+        """What a process says about itself; empty words while it does not listen."""
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self.probes.get(name, self.http_port)}/readyz", timeout=5)
+            return answer.json()
+        except httpx.TransportError:
+            return {"status": ""}
+
+    def stop(self, name: str) -> int:
+        """SIGTERM, as a container is stopped; answers the exit status."""
+        child = self.children.pop(name)
+        child.send_signal(signal.SIGTERM)
+        return child.wait(20)
+
+    def kill(self) -> None:
+        for child in self.children.values():
+            child.kill()
+            child.wait()
+        self.children.clear()
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("apart")
+    influx = Influx(folder / "influx")
+    try:
+        with postgresql() as database, Apart(folder / "var", database, influx.database("fettle")) as running:
+            yield running
+    finally:
+        influx.close()
+
+
+def overheat(machine: BareDevice, profile: dict[str, Any]) -> float:
+    """Beyond the coolant's limit for its hold, in the device's own time; answers the temperature."""
+    sensors = {sensor["name"]: sensor for sensor in profile["sensors"]}
+    limits = sensors[SENSOR]["limits"]
+    hot = limits["high"] + 10
+    hold_ms = math.ceil(limits["hold_s"] * 1000)
+    for at in range(now_ms() - hold_ms - 2000, now_ms(), 1000):
+        machine.tell({SENSOR: hot}, at=at)
+    return hot
+
+
+def test_a_hot_machine_gets_its_ticket_and_its_chart_through_four_processes(apart):
+    machine = apart.add_device("GX-9", "diesel_generator").connect()
+    apart.run("rental", "add", "GX-9", "--customer", "Lindqvist Bau", "--email", "site@lindqvist.example")
+    hot = overheat(machine, apart.get("profiles/diesel_generator"))
+    ticket = eventually("its ticket", lambda: apart.tickets("GX-9"))[0]
+    assert (ticket["kind"], ticket["subject"], ticket["severity"]) == ("limit", SENSOR, "urgent")
+    assert [clock["kind"] for clock in ticket["commitments"]] == ["dispatch"]
+
+    def hottest() -> float | None:
+        return max((high or 0 for high in chart(apart, "GX-9")), default=None)
+
+    assert eventually("its chart", hottest) == hot
+    # The notice that ingest queued is delivered by the monitor: here to its log, since no SMTP server is set.
+    eventually("the notice", lambda: "site@lindqvist.example" in notices_log(apart))
+    machine.disconnect()
+
+
+def chart(apart: Apart, device_id: str) -> list[float]:
+    return apart.get(f"devices/{device_id}/telemetry", metric=SENSOR)["high"]
+
+
+def notices_log(apart: Apart) -> str:
+    path = apart.home / "notices.log"
+    return path.read_text() if path.exists() else ""
+
+
+def test_revoking_reaches_the_broker_in_its_own_process(apart):
+    revoked, other = (apart.add_device(name, "water_pump").connect() for name in ("WP-1", "WP-2"))
+    apart.run("device", "revoke", "WP-1")
+    eventually("it is cut off", lambda: revoked.refusal)
+    assert other.connected
+    revoked.disconnect()
+    other.disconnect()
+
+
+def test_metrics_of_a_process_without_pages(apart):
+    figures = httpx.get(f"http://127.0.0.1:{apart.probes['ingest']}/metrics").text
+    assert "fettle_broker_connected 1.0" in figures
+    assert httpx.get(f"http://127.0.0.1:{apart.probes['ingest']}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"http://127.0.0.1:{apart.probes['ingest']}/api/v1/devices").status_code == 404
+
+
+def test_a_second_ingest_on_the_same_data_is_refused(apart):
+    assert f"another fettle ingest runs in {apart.home} already" in apart.refused("ingest")
+
+
+def test_without_its_broker_ingest_says_what_is_missing_and_all_end_cleanly(apart):
+    assert apart.stop("broker") == 0
+    missing = {"status": "not ready", "failing": ["broker"]}
+    eventually("ingest says so", lambda: apart.probe("ingest") == missing)
+    assert {name: apart.stop(name) for name in ("ingest", "monitor", "api")} == {"ingest": 0, "monitor": 0, "api": 0}
+
+
+@pytest.mark.parametrize("process", ["ingest", "api"])
+def test_a_process_of_its_own_refuses_duckdb(tmp_path, process):
+    said = Service(tmp_path / "var").refused(process)
+    assert "set FETTLE_TELEMETRY_URL to influxdb:http://host:port/database" in said
+    assert "Traceback" not in said
+
+
+def test_the_whole_program_beside_mosquitto(tmp_path):
+    port = free_port()
+    service = Service(tmp_path / "var", FETTLE_MQTT_URL=f"mqtt://127.0.0.1:{port}")
+    files = service.home / "mosquitto"
+    with ThreadPoolExecutor(1) as starting:
+        started = starting.submit(service.start)
+        # fettle writes the service's login first; then Mosquitto can be pointed to the files.
+        eventually("its login", lambda: (files / "acl").exists() and (files / "acl").read_text(), START_S)
+        with mosquitto(tmp_path, files / "passwd", files / "acl", anonymous=False, port=port) as broker, started.result():
+            card = service.answer("device", "add", "GX-1", "--profile", "diesel_generator")
+            broker.reload()
+            machine = BareDevice(card)
+            eventually("Mosquitto knows it", lambda: accepted(machine))
+            overheat(machine, service.get("profiles/diesel_generator"))
+            ticket = eventually("its ticket", lambda: service.tickets("GX-1"))[0]
+            assert (ticket["kind"], ticket["subject"]) == ("limit", SENSOR)
+            service.run("device", "revoke", "GX-1")
+            broker.reload()
+            eventually("it is cut off", lambda: machine.refusal)
+            machine.disconnect()
+            assert service.interrupt() == 0
+
+
+def accepted(machine: BareDevice) -> bool:
+    if machine.connected:
+        return True
+    machine.client.connect(machine.mqtt["host"], machine.mqtt["port"])
+    machine.client.loop_start()
+    return machine.connected
