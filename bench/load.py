@@ -5,7 +5,6 @@ Every packet of a device has the same length. QoS 1, at most WINDOW unacknowledg
 """
 
 import json
-import os
 import random
 import select
 import socket
@@ -22,9 +21,9 @@ from monitor.devices import Profile, shard
 from monitor.store.profiles import load_profiles
 
 MODELS = ("diesel_generator", "air_compressor", "water_pump")
-CONNECTIONS = int(os.environ.get("CONNS","200"))
-WINDOW = int(os.environ.get("WIN","50"))
-TURN = int(os.environ.get("TURN","10"))
+CONNECTIONS = 50
+WINDOW = 20
+TURN = 10
 VALUES = 8
 PATTERNS = 64
 PUBLISH_QOS_1, PUBACK = 0x32, 0x40

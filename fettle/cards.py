@@ -2,11 +2,14 @@
 
 from typing import TypedDict
 
+import sqlalchemy as sa
+
 from fettle.house import House, clock
 from ingest.connection import Address
 from ingest.credentials import Credential, Keyring
 from ingest.passwords import PasswordFiles
 from monitor.devices import Device, topic
+from monitor.store import schema
 from monitor.store.registry import Registry
 
 
@@ -46,6 +49,19 @@ def issue_card(rooms: House, registry: Registry, device: Device) -> Card:
             "topic": topic(device.device_id),
         },
     }
+
+
+def drop_ended_logins(rooms: House) -> None:
+    """Take what was ended out of an outside broker's files; it refuses them once it has read the files again. Our own
+    broker asks the database by itself."""
+    if rooms.settings.own_broker:
+        return
+    c = schema.credential.c
+    with rooms.database.connect() as connection:
+        rows = connection.execute(sa.select(c.username, c.public_key).where(c.revoked_at.is_not(None)))
+        # Only names that these files gave: our own broker's are those of the devices.
+        ended = [row.username for row in rows if row.username.endswith(f"-{row.public_key}")]
+    PasswordFiles(rooms.settings.home).revoke(ended)
 
 
 def _mint(rooms: House, device_id: str) -> Credential:

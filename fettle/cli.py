@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from fettle import logs
-from fettle.cards import Card, issue_card
+from fettle.cards import Card, drop_ended_logins, issue_card
 from fettle.house import CannotStart, clock, house, sign_in_url
 from fettle.settings import BadSettings, misspelt, read_settings
 from ingest.connection import BadAddress
@@ -138,7 +138,9 @@ def device_renew(
     """The box on a machine was replaced: print a new card; earlier credentials are refused from now on."""
     with house(read_settings()) as rooms:
         registry = Registry(rooms.database)
-        _print_card(issue_card(rooms, registry, registry.renew_device(device_id, clock())), as_json)
+        renewed = registry.renew_device(device_id, clock())
+        drop_ended_logins(rooms)
+        _print_card(issue_card(rooms, registry, renewed), as_json)
 
 
 @device.command("revoke")
@@ -146,6 +148,7 @@ def device_revoke(device_id: Annotated[str, typer.Argument(metavar="DEVICE")], a
     """Refuse all of a machine's credentials; a connected one is cut off."""
     with house(read_settings()) as rooms:
         Registry(rooms.database).revoke_device(device_id, clock())
+        drop_ended_logins(rooms)
     _answer(as_json, {"device_id": device_id, "revoked": True}, f"{device_id} is refused from now on.")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from fettle.cards import issue_credential
+from fettle.cards import drop_ended_logins, issue_credential
 from fettle.house import House, broker_address, clock
 from ingest.connection import Address
 from monitor.devices import Profile
@@ -41,6 +41,7 @@ def replay(rooms: House, path: Path, device_id: str, profile_name: str, speed: f
     finally:
         # The recording's own credential is of no use afterwards.
         registry.end_credential(credential.public_key, clock())
+        drop_ended_logins(rooms)
 
 
 def _rows(path: Path, profile: Profile) -> Iterator[tuple[float, dict[str, float]]]:

@@ -20,6 +20,8 @@ FLOOR_SHARE = 1e-3
 """The least spread, as a share of the mean: a channel that stood still has not shown how far it may move."""
 LASTING_FREEDOM = 5.0
 """How many independent times a warm-up is taken to have shown what lasts: heat, drift, a slow load."""
+CALM_SHARE = 0.7
+"""Of the threshold: below it a channel is well again, and may be learnt from while another is not."""
 SIGNS = 3
 
 _FIELDS = ("mean", "square", "product", "smooth", "smooth_square", "count")
@@ -35,7 +37,7 @@ class Learned(Detector):
     with as few degrees of freedom: what it has had no time to show is not held against it.
 
     Judging: the deviation smoothed over `hold_samples`, in sigmas of a normal distribution of the same rarity; the
-    worst channel counts. Beyond `threshold_sigma` for `hold_samples` readings in a row opens, below half of it for as
+    worst channel counts. Beyond `threshold_sigma` for `hold_samples` readings in a row opens, below 0.7 of it for as
     many clears. Below the threshold the mean follows slowly, as seasons do; beyond it
     nothing is learnt, and while a fault stands open, channels that are part of it are not learnt from. All is counted
     in samples, never in seconds.
@@ -45,7 +47,7 @@ class Learned(Detector):
     version: ClassVar[int] = 1
     device_fields: ClassVar[Fields] = [
         ("beyond_at", "<i8"),  # `at` of the first reading of the present run beyond the threshold
-        ("calm_at", "<i8"),  # `at` of the first reading of the present run below half of it
+        ("calm_at", "<i8"),  # `at` of the first reading of the present run well below it
         ("beyond", "<i4"),  # length of that run
         ("calm", "<i4"),
         ("open", "u1"),
@@ -92,7 +94,7 @@ class Learned(Detector):
         worst = np.full(len(rows), -1.0)
         np.maximum.at(worst, of, score)
         is_open = state.device["open"][rows.device[of]] > 0
-        calm = score < self._threshold[model] / np.where(is_open, 2, 1)
+        calm = score < self._threshold[model] * np.where(is_open, CALM_SHARE, 1)
         _adapt(cell, value, ~learning & calm, slow)
         for field in _FIELDS:
             state.cell[field][place] = cell[field]
@@ -104,7 +106,7 @@ class Learned(Detector):
     def _judge(self, state: State, rows: Rows, worst: Floats) -> list[int]:
         """Count the runs beyond and below; turn the machines that have lasted, and answer them."""
         own, threshold, hold = state.device[rows.device], self._threshold[rows.model], self._hold[rows.model]
-        judged, beyond, calm = worst >= 0, worst >= threshold, worst < threshold / 2
+        judged, beyond, calm = worst >= 0, worst >= threshold, worst < CALM_SHARE * threshold
         for run, holds, since in (("beyond", beyond, "beyond_at"), ("calm", calm, "calm_at")):
             own[since] = np.where(judged & holds & (own[run] == 0), rows.at, own[since])
             own[run] = np.where(judged, np.where(holds, np.minimum(own[run], hold) + 1, 0), own[run])
