@@ -1,6 +1,7 @@
 """The HTTP server of a process, and a clean end by signal."""
 
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +10,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.context import Api
-from fettle.settings import Settings
 
 STREAMS_END_S = 3
 """So long open streams and requests are waited for when the process ends."""
@@ -30,21 +30,21 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    create_app: Callable[[Api], FastAPI], api: Api, settings: Settings, announce: Callable[[], Callable[[], None]]
+    create_app: Callable[[Api], FastAPI], api: Api, port: socket.socket, announce: Callable[[], Callable[[], None]]
 ) -> None:
     """Serve until SIGINT or SIGTERM. `announce` is called once requests are answered; what it returns, at the end."""
     server: _Server | None = None
     app = create_app(replace(api, stopping=lambda: server is not None and server.should_exit))
     # Request lines stay out of the log: paths carry sign-in secrets of guests.
     config = uvicorn.Config(
-        app, host=settings.bind, port=settings.http_port, log_config=None, access_log=False, server_header=False,
+        app, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=STREAMS_END_S, lifespan="off", limit_concurrency=2_000,
         proxy_headers=True, forwarded_allow_ips="127.0.0.1",
     )  # fmt: skip
     server = _Server(config, announce)
     with _signals_only_end_the_server():
         try:
-            server.run()
+            server.run([port])
         finally:
             server.undo()
 

@@ -5,6 +5,7 @@
 
 import fcntl
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from fettle.metrics import watch_metrics
 from fettle.probing import answering_probes, signs_in
 from fettle.serving import serve
 from fettle.settings import Settings
-from ingest.broker import Broker, Tls
+from ingest.broker import Broker, BrokerFailed, Tls
 from ingest.subscriber import Subscriber
 from monitor.desk.commitments import service_standard
 from monitor.engine import Desk, Watch
@@ -31,7 +32,7 @@ from monitor.notify.channels import channels
 from monitor.notify.outbox import Outbox
 from monitor.store import registry
 from monitor.store.database import Database
-from monitor.store.telemetry import Telemetry, open_telemetry
+from monitor.store.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
 
 log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
     """
     with ExitStack() as parts:
         parts.enter_context(only_one(settings, "up"))
+        port = parts.enter_context(http_port(settings))
         rooms = parts.enter_context(house(settings))
         telemetry = parts.enter_context(telemetry_of(settings))
         broker = parts.enter_context(broker_running(rooms)) if settings.mqtt_url is None else None
@@ -67,7 +69,7 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
             settings.timezone, ready={"broker": lambda: subscriber.connected},
             registry=watch_metrics(watch, subscriber),
         )  # fmt: skip
-        serve(create_app, application, settings, lambda: announce(rooms, broker))
+        serve(create_app, application, port, lambda: announce(rooms, broker))
 
 
 def ingest(settings: Settings) -> None:
@@ -108,11 +110,12 @@ def api(settings: Settings) -> None:
     """API and pages."""
     needs_shared_telemetry(settings, "api")
     with ExitStack() as parts:
+        port = parts.enter_context(http_port(settings))
         rooms = parts.enter_context(house(settings))
         telemetry = parts.enter_context(telemetry_of(settings))
         application = Api(rooms.database, telemetry, desk_of(rooms), rooms.profiles, clock, settings.public,
                           settings.lang, settings.timezone)  # fmt: skip
-        serve(create_app, application, settings, lambda: lambda: None)
+        serve(create_app, application, port, lambda: lambda: None)
 
 
 def broker(settings: Settings) -> None:
@@ -143,7 +146,10 @@ def only_one(settings: Settings, process: str) -> Iterator[None]:
 
 @contextmanager
 def telemetry_of(settings: Settings) -> Iterator[Telemetry]:
-    telemetry = open_telemetry(settings.telemetry)
+    try:
+        telemetry = open_telemetry(settings.telemetry)
+    except (TelemetryUnavailable, ValueError) as error:
+        raise CannotStart(f"FETTLE_TELEMETRY_URL: {error}") from None
     try:
         yield telemetry
     finally:
@@ -171,7 +177,10 @@ def broker_running(rooms: House) -> Iterator[Broker]:
     child = Broker(settings.home, settings.mqtt_port, settings.bind, program=settings.nats_server, tls=tls)
     refuse = refusing(rooms.database, child)
     refuse()
-    child.start()
+    try:
+        child.start()
+    except BrokerFailed as error:
+        raise CannotStart(f"the broker cannot start: {error}") from None
     try:
         with ticking() as ticks:
             ticks.every(1.0, "refuse_credentials", refuse)
@@ -198,6 +207,20 @@ def refusing(database: Database, child: Broker) -> Callable[[], None]:
             told = ended
 
     return refuse
+
+
+@contextmanager
+def http_port(settings: Settings) -> Iterator[socket.socket]:
+    """The port of API and pages, taken before anything else is started."""
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    with socket.socket(family) as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            port.bind((settings.bind, settings.http_port))
+        except OSError as error:
+            where = f"{settings.bind}:{settings.http_port}"
+            raise CannotStart(f"FETTLE_BIND, FETTLE_HTTP_PORT: cannot listen on {where}: {error.strerror}") from None
+        yield port
 
 
 @contextmanager
@@ -259,7 +282,10 @@ def tick_watch(ticks: Ticks, watch: Watch, subscriber: Subscriber) -> None:
 
 
 def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
-    outbox = Outbox(rooms.database, channels(channel_settings(rooms.settings)))
+    try:
+        outbox = Outbox(rooms.database, channels(channel_settings(rooms.settings)))
+    except ValueError as error:
+        raise CannotStart(str(error)) from None
     ticks.every(1.0, "desk", lambda: desk.tick(clock()))
     ticks.every(1.0, "outbox", lambda: outbox.deliver_due(clock()))
 
