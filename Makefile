@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SIM    ?= 40
 
 .PHONY: run install test test-tools check bench lock clean
@@ -11,10 +12,13 @@ run: install
 
 install: $(VENV)/.installed
 
+# The pinned setuptools first: what comes as source is built with it, and with nothing fetched unpinned.
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip --version >/dev/null && echo "make: python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements-dev.lock > $(VENV)/build.lock
+	$(PIP) --require-hashes -r $(VENV)/build.lock
+	$(PIP) --require-hashes --no-build-isolation -r requirements-dev.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 test-tools:

@@ -110,11 +110,11 @@ def device_detail(api: Api, visitor: Visitor, device_id: str) -> DeviceDetail:
         since = 0 if ours else row.starts_at
         faults = [FaultShape.model_validate(fault) for fault in queries.open_faults(connection, device_id, since)]
         received, missing = queries.completeness(connection, device_id)
-    heard_at = row.heard_at if row.heard_at is not None and row.heard_at >= since else None
+    heard_at = row.last_heard_at if row.last_heard_at is not None and row.last_heard_at >= since else None
     return DeviceDetail.model_validate({
         **row._mapping,
         "rental": _hire(row),
-        "heard_at": heard_at,
+        "last_heard_at": heard_at,
         "latest": _latest(api, device_id, since),
         "faults": faults if ours else [fault.model_copy(update={"evidence": None}) for fault in faults],
         "data": DataShape(received=received, missing=missing) if ours else None,

@@ -15,7 +15,7 @@ from api.labels import Labels
 from api.problems import Problem
 from api.shapes import Act, DeviceShape, ReadingShape, SensorShape, SeriesShape, TicketShape
 from api.words import LANG_COOKIE, Words, wanted_lang
-from monitor.desk.tickets import Verb
+from monitor.desk.tickets import Status, Verb
 from monitor.devices import Profile
 from monitor.store import queries
 from monitor.store.access import SESSION_HOURS, Role, Visitor, end_session, redeem_login_link
@@ -23,6 +23,16 @@ from monitor.store.access import SESSION_HOURS, Role, Visitor, end_session, rede
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 RANGES = {"15m": 15 * 60_000, "1h": HOUR_MS, "6h": 6 * HOUR_MS, "24h": 24 * HOUR_MS}
+FORWARD = {
+    Status.OPEN: Verb.VERIFY,
+    Status.VERIFIED: Verb.DISPATCH,
+    Status.DISPATCHED: Verb.ACCEPT,
+    Status.ACCEPTED: Verb.DEPART,
+    Status.ON_THE_WAY: Verb.ARRIVE,
+    Status.ON_SITE: Verb.START_REPAIR,
+    Status.REPAIRING: Verb.RESOLVE,
+    Status.RESOLVED: Verb.CLOSE,
+}
 OPEN_SHOWN = 200
 DRAWN = 2_000
 
@@ -281,15 +291,16 @@ def show_ticket(
         ticket=ticket,
         technicians=technicians,
         refusal=refusal,
-        forward=_forward(ticket.allowed, cleared=ticket.cleared_at is not None),
+        forward=_forward(ticket.status, ticket.allowed, cleared=ticket.cleared_at is not None),
         names_technician=visitor.role is not Role.TECHNICIAN,
     )
 
 
-def _forward(allowed: list[str], *, cleared: bool) -> str:
+def _forward(status: str, allowed: list[str], *, cleared: bool) -> str:
     """The step that most likely comes next: a cleared fault's ticket is closed, any other goes on with its life."""
-    if cleared and Verb.CLOSE in allowed:
-        return Verb.CLOSE
+    likely = Verb.CLOSE if cleared else FORWARD.get(Status(status))
+    if likely in allowed:
+        return str(likely)
     return next((verb for verb in allowed if verb not in (Verb.DECLINE, Verb.CANCEL)), allowed[0] if allowed else "")
 
 

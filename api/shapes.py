@@ -181,7 +181,7 @@ class DeviceShape(Shape):
     connection_reason: str
     firmware: str
     model: str
-    heard_at: Moment | None
+    last_heard_at: Moment | None
     added_at: Moment
     rental: HireShape | None
 

@@ -30,16 +30,23 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    create_app: Callable[[Api], FastAPI], api: Api, port: socket.socket, announce: Callable[[], Callable[[], None]]
+    create_app: Callable[[Api], FastAPI],
+    api: Api,
+    port: socket.socket,
+    trusted_proxies: str,
+    announce: Callable[[], Callable[[], None]],
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `announce` is called once requests are answered; what it returns, at the end."""
+    """Serve until SIGINT or SIGTERM. `announce` is called once requests are answered; what it returns, at the end.
+
+    `trusted_proxies`: addresses or networks, with commas, whose X-Forwarded-For says who asks.
+    """
     server: _Server | None = None
     app = create_app(replace(api, stopping=lambda: server is not None and server.should_exit))
     # Request lines stay out of the log: paths carry sign-in secrets of guests.
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=STREAMS_END_S, lifespan="off", limit_concurrency=2_000,
-        proxy_headers=True, forwarded_allow_ips="127.0.0.1",
+        proxy_headers=True, forwarded_allow_ips=trusted_proxies,
     )  # fmt: skip
     server = _Server(config, announce)
     with _signals_only_end_the_server():

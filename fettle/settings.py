@@ -1,6 +1,7 @@
 """Settings, from the environment (`FETTLE_…`) or from files of the same name in /run/secrets, checked at start."""
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,15 @@ def _mqtt_scheme(url: SecretStr) -> SecretStr:
     return url
 
 
+def _networks(text: str) -> str:
+    for part in text.split(","):
+        try:
+            ipaddress.ip_network(part.strip())
+        except ValueError as error:
+            raise ValueError("it must be addresses or networks (10.0.0.0/24) with commas between") from error
+    return text
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -73,6 +83,9 @@ class Settings(BaseSettings):
     telemetry_days: Annotated[int, Field(ge=1, le=36500)] = Field(400, description="how long readings are kept")
     public_url: Annotated[str, AfterValidator(_http_address)] | None = Field(
         None, description="what links in notices begin with; default http://127.0.0.1:{FETTLE_HTTP_PORT}"
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        "127.0.0.1", description="proxies whose X-Forwarded-For says who asks: addresses or networks, with commas"
     )
     smtp_url: SecretStr | None = Field(None, description="smtp(s)://[user:password@]host:port?from=ADDRESS")
     webhook_url: SecretStr | None = Field(None, description="operations' webhook, http(s)://…")

@@ -69,7 +69,7 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
             settings.timezone, ready={"broker": lambda: subscriber.connected},
             registry=watch_metrics(watch, subscriber),
         )  # fmt: skip
-        serve(create_app, application, port, lambda: announce(rooms, broker))
+        serve(create_app, application, port, settings.trusted_proxies, lambda: announce(rooms, broker))
 
 
 def ingest(settings: Settings) -> None:
@@ -115,7 +115,7 @@ def api(settings: Settings) -> None:
         telemetry = parts.enter_context(telemetry_of(settings))
         application = Api(rooms.database, telemetry, desk_of(rooms), rooms.profiles, clock, settings.public,
                           settings.lang, settings.timezone)  # fmt: skip
-        serve(create_app, application, port, lambda: lambda: None)
+        serve(create_app, application, port, settings.trusted_proxies, lambda: lambda: None)
 
 
 def broker(settings: Settings) -> None:

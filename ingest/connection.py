@@ -56,16 +56,32 @@ class Address:
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session, manual_ack=manual_ack
         )
+        self.set_up(client)
+        return client
+
+    def set_up(self, client: mqtt.Client) -> None:
+        """Give a client the sign-in and the trust that this broker asks for."""
         if self.username:
             client.username_pw_set(self.username, self.password or None)
         if self.tls:
             client.tls_set_context(self._tls_context())
-        return client
 
     def _tls_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.pinned and self.ca_file is not None:
+            context = ssl.create_default_context(cadata=_first_certificate(self.ca_file))
+        else:
+            context = ssl.create_default_context(cafile=self.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.pinned:
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return context
+
+
+def _first_certificate(path: Path) -> str:
+    """The server's own certificate of a PEM file. Its issuers may follow, and whoever they vouch for is not meant."""
+    begins, ends = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    first, found, _ = path.read_text(encoding="ascii", errors="replace").partition(ends)
+    if not found or begins not in first:
+        raise BadAddress(f"{path} holds no certificate (PEM)")
+    return first[first.index(begins) :] + ends

@@ -59,9 +59,11 @@ class Keyring:
     def __init__(self, folder: Path) -> None:
         private_folder(folder)
         path = folder / "keys.json"
-        with locked(folder / "keys.lock"):
-            if not path.exists():
-                write_private(path, msgspec.json.encode(_new_keys()))
+        # What is there needs no lock: processes that only use the keys may have the folder read-only.
+        if not path.exists():
+            with locked(folder / "keys.lock"):
+                if not path.exists():
+                    write_private(path, msgspec.json.encode(_new_keys()))
         self._keys = msgspec.json.decode(path.read_bytes(), type=Keys)
 
     @property

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import structlog
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from ingest.bulk import BulkClient
 from ingest.connection import KEEPALIVE_S, Address
 from ingest.message import KINDS, parse
 from monitor.readings import Arrival
@@ -112,8 +113,9 @@ class Subscriber:
             threading.Thread(target=self._work, name="ingest", daemon=True),
         ]
 
-    def _new_client(self, address: Address, client_id: str) -> mqtt.Client:
-        client = address.client(client_id, clean_session=False, manual_ack=True)
+    def _new_client(self, address: Address, client_id: str) -> BulkClient:
+        client = BulkClient(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True)
+        address.set_up(client)
         client.connect_async(address.host, address.port, KEEPALIVE_S)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -234,7 +236,7 @@ class Subscriber:
         full = self._full()
         events = (0 if full else select.POLLIN) | (select.POLLOUT if self._client.want_write() else 0)
         poll.register(sock.fileno(), events)
-        pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        pending = not full and (self._client.has_read_ahead or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0))
         ready = dict(poll.poll(0 if pending else 500))
         if self._woken.fileno() in ready:
             self._woken.recv(4096)
@@ -264,14 +266,16 @@ class Subscriber:
     def _send_acks(self) -> None:
         """Acks whose connection is gone are withheld: after a reconnect packet ids begin again, and a stale ack
         would stand for another message. Connects and disconnects happen in this very thread, never in between."""
-        acks, generation, ack = self._acks, self._generation, self._client.ack
+        acks, mids = self._acks, []
         while acks:
             theirs, mid = acks.popleft()
-            if theirs == generation:
-                ack(mid, 1)
-                self.counts.acked += 1
+            if theirs == self._generation:
+                mids.append(mid)
             else:
                 self.counts.stale_acks += 1
+        if mids:
+            self._client.ack_all(mids)
+            self.counts.acked += len(mids)
 
     def _wake(self) -> None:
         # A full line is full of wake-ups already; a closed one leads to nobody.

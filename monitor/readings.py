@@ -52,6 +52,9 @@ class Event(msgspec.Struct, frozen=True):
     detail: dict[str, Any] = {}
 
 
+CONNECTING_MS = 1_000
+
+
 class Status(msgspec.Struct, frozen=True):
     """Whether a machine's connection stands: `online`, `lost` (its last will), `offline` (a polite goodbye)."""
 
@@ -61,6 +64,14 @@ class Status(msgspec.Struct, frozen=True):
     reason: Literal["powered_off", "sleeping", "transport", ""] = ""
     firmware: str = ""
     model: str = ""
+
+    def precedes(self, online_at: int) -> bool:
+        """Whether this was said by (or left by) a connection older than the one that came `online` then.
+
+        A will carries its connect time, which a firmware may take a moment before it comes to say `online`.
+        """
+        connecting_ms = CONNECTING_MS if self.state == "lost" else 1
+        return self.at + connecting_ms <= online_at
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -172,9 +183,12 @@ class _Building:
 
     devices: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, int] = field(default_factory=dict)
+    layouts: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
+    """A machine names the same metrics in the same order each time: what they are in `metrics`, looked up once."""
     heads: list[tuple[int, int, int, int, int, int, int, int, bool]] = field(default_factory=list)
     detail: list[dict[str, Any] | None] = field(default_factory=list)
-    row: list[int] = field(default_factory=list)
+    count: list[int] = field(default_factory=list)
+    """How many values each message has."""
     metric: list[int] = field(default_factory=list)
     value: list[float] = field(default_factory=list)
 
@@ -182,17 +196,21 @@ class _Building:
         device_id, generation, received_at, late, body = message
         device = self.devices.setdefault(device_id, len(self.devices))
         if isinstance(body, Reading):
-            here = len(self.heads)
-            what, state, detail = 0, STATE_CODE[body.state], None
-            metrics = self.metrics
-            for name, value in body.values.items():
-                self.metric.append(metrics.setdefault(name, len(metrics)))
-                self.value.append(value)
-            self.row.extend([here] * len(body.values))
+            what, state, detail, values = 0, STATE_CODE[body.state], None, body.values
+            names = tuple(values)
+            self.metric += self.layouts.get(names) or self._lay_out(names)
+            self.value += values.values()
+            self.count.append(len(names))
         else:
             what, state, detail = int(WHAT_OF_EVENT[body.event]), -1, body.detail
+            self.count.append(0)
         self.heads.append((device, generation, body.boot, body.seq, body.at, received_at, what, state, late))
         self.detail.append(detail)
+
+    def _lay_out(self, names: tuple[str, ...]) -> list[int]:
+        metrics = self.metrics
+        layout = self.layouts[names] = [metrics.setdefault(name, len(metrics)) for name in names]
+        return layout
 
     def batch(self, number: int) -> Batch:
         heads = np.array(self.heads, dtype=np.int64).reshape(-1, 9).T
@@ -200,6 +218,6 @@ class _Building:
         return Batch(
             number, list(self.devices), list(self.metrics), device, generation, boot, seq, at, received_at, what, state,
             late.astype(bool), self.detail,
-            np.array(self.row, dtype=np.int64), np.array(self.metric, dtype=np.int64),
+            np.repeat(np.arange(len(self.count)), self.count), np.array(self.metric, dtype=np.int64),
             np.array(self.value, dtype=np.float64),
         )  # fmt: skip

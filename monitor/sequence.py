@@ -107,9 +107,12 @@ class Stream:
         self.parked[message.body.seq] = message
         return self._pass_gap(now) if len(self.parked) > MAX_PARKED else []
 
-    def expire(self, now: int) -> list[Message]:
-        """Give the gap up when its wait is over; what was parked behind it goes on."""
-        if self.parked and now - self.waiting_since >= GAP_WAIT_MS:
+    def expire(self, now: int, attended_since: int = 0) -> list[Message]:
+        """Give the gap up when its wait is over; what was parked behind it goes on.
+
+        `attended_since`: since when we listen without a gap of our own. While we did not, nothing could come again.
+        """
+        if self.parked and now - max(self.waiting_since, attended_since) >= GAP_WAIT_MS:
             return self._pass_gap(now)
         return []
 

@@ -88,7 +88,7 @@ def test_a_machine(company: World) -> None:
     assert (machine["connection"], machine["firmware"], machine["site_name"]) == ("online", "2.4.1", "Tunnel North")
     assert machine["rental"]["customer_name"] == "Customer A"
     assert machine["latest"]["state"] == "running"
-    assert machine["latest"]["values"]["battery_voltage_v"] == 27.4
+    assert machine["latest"]["values"]["battery_voltage_v"] == 13.6
     fault = machine["faults"][0]
     assert (fault["kind"], fault["subject"], fault["ticket_id"]) == ("limit", "coolant_temp_c", 1)
     assert RFC3339.fullmatch(machine["latest"]["at"])

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,7 +30,9 @@ def change(company: World, what: str, device_id: str | None = None, ticket_id: i
 def events(answer: httpx.Response) -> Iterator[tuple[str, int | None, dict[str, object]]]:
     """(event, id, data) of each event, as it arrives."""
     name, number = "", None
+    deadline = time.monotonic() + 20
     for line in answer.iter_lines():
+        assert time.monotonic() < deadline, "nothing but heartbeats"
         field, _, value = line.partition(": ")
         if field == "event":
             name = value

@@ -90,8 +90,13 @@ def test_which_language(query: str, cookie: str, accept: str, lang: str) -> None
 
 @pytest.mark.parametrize(
     ("share", "zh", "en"),
-    [(None, NOTHING, NOTHING), (1.0, "100%", "100\u202f%"), (0.8999, "89.9%", "89.9\u202f%"), (0.9, "90%", "90\u202f%")],
-)  # fmt: skip
+    [
+        (None, NOTHING, NOTHING),
+        (1.0, "100%", "100\u202f%"),
+        (0.8999, "89.9%", "89.9\u202f%"),
+        (0.9, "90%", "90\u202f%"),
+    ],
+)
 def test_a_share_is_never_rounded_up_to_its_target(share: float | None, zh: str, en: str) -> None:
     assert Words("zh", ZoneInfo("Asia/Shanghai")).percent(share) == zh
     assert Words("en", ZoneInfo("Asia/Shanghai")).percent(share) == en

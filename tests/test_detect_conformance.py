@@ -126,7 +126,7 @@ def streams(draw: st.DrawFn) -> Stream:
     return out
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(streams(), st.data())
 def test_any_cut_of_any_stream_gives_the_same(stream: Stream, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
@@ -135,7 +135,7 @@ def test_any_cut_of_any_stream_gives_the_same(stream: Stream, data: st.DataObjec
     assert whole.dump() == parts.dump()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(streams(), st.data())
 def test_snapshots_of_what_changed_carry_everything(stream: Stream, data: st.DataObject) -> None:
     """Snapshots taken now and then, ticks between, a restart in the middle: as if nothing had happened."""
@@ -157,7 +157,7 @@ def test_snapshots_of_what_changed_carry_everything(stream: Stream, data: st.Dat
     assert after.dump() == straight.dump()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(streams())
 def test_machines_do_not_influence_each_other(stream: Stream) -> None:
     together = fresh()
@@ -169,7 +169,7 @@ def test_machines_do_not_influence_each_other(stream: Stream) -> None:
         assert alone.dump()[device.device_id] == together.dump()[device.device_id]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(streams())
 def test_opened_and_cleared_take_turns(stream: Stream) -> None:
     standing = set()
@@ -179,7 +179,7 @@ def test_opened_and_cleared_take_turns(stream: Stream) -> None:
         standing ^= {fault}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(streams())
 def test_late_rows_prove_life_and_nothing_else(stream: Stream) -> None:
     found = run(fresh(), [message._replace(late=True) for message in stream])

@@ -21,10 +21,10 @@ FLOOR_SHARE = 1e-3
 LASTING_FREEDOM = 5.0
 """How many independent times a warm-up is taken to have shown what lasts: heat, drift, a slow load."""
 CALM_SHARE = 0.7
-"""Of the threshold: below it a channel is well again, and may be learnt from while another is not."""
+"""Of the threshold: a channel that was beyond it is well again below this much of it."""
 SIGNS = 3
 
-_FIELDS = ("mean", "square", "product", "smooth", "smooth_square", "count")
+_FIELDS = ("mean", "square", "product", "smooth", "smooth_square", "count", "out")
 Cells = dict[str, npt.NDArray[Any]]
 
 
@@ -36,18 +36,17 @@ class Learned(Detector):
     channel that drifts slowly has shown only a few independent values, so its deviations are weighed as Student's t
     with as few degrees of freedom: what it has had no time to show is not held against it.
 
-    Judging: the deviation smoothed over `hold_samples`, in sigmas of a normal distribution of the same rarity; the
-    worst channel counts. Beyond `threshold_sigma` for `hold_samples` readings in a row opens, below 0.7 of it for as
-    many clears. Below the threshold the mean follows slowly, as seasons do; beyond it
-    nothing is learnt, and while a fault stands open, channels that are part of it are not learnt from. All is counted
-    in samples, never in seconds.
+    Judging: the deviation smoothed over `hold_samples`, in sigmas of a normal distribution of the same rarity. Any
+    channel beyond `threshold_sigma` for `hold_samples` readings in a row opens; none out any more for as many clears.
+    The mean follows slowly, as seasons do, but never while its channel is out: a fault is not learnt as normal. All is
+    counted in samples, never in seconds.
     """
 
     name: ClassVar[str] = "learned"
     version: ClassVar[int] = 1
     device_fields: ClassVar[Fields] = [
         ("beyond_at", "<i8"),  # `at` of the first reading of the present run beyond the threshold
-        ("calm_at", "<i8"),  # `at` of the first reading of the present run well below it
+        ("calm_at", "<i8"),  # `at` of the first reading of the present run with no channel out
         ("beyond", "<i4"),  # length of that run
         ("calm", "<i4"),
         ("open", "u1"),
@@ -59,6 +58,7 @@ class Learned(Detector):
         ("smooth", "<f8"),  # deviation from the mean, smoothed
         ("smooth_square", "<f8"),  # sum of its squares, over the last three quarters of the warm-up
         ("count", "<i4"),  # samples learnt from
+        ("out", "u1"),  # 1 from the threshold up, until well below it
     ]
 
     def configure(self, models: Models) -> None:
@@ -93,20 +93,22 @@ class Learned(Detector):
         score = _follow(cell, value, ~learning, fast)
         worst = np.full(len(rows), -1.0)
         np.maximum.at(worst, of, score)
-        is_open = state.device["open"][rows.device[of]] > 0
-        calm = score < self._threshold[model] * np.where(is_open, CALM_SHARE, 1)
-        _adapt(cell, value, ~learning & calm, slow)
+        threshold = self._threshold[model]
+        cell["out"] = (score >= threshold) | ((score >= CALM_SHARE * threshold) & (cell["out"] > 0))
+        still = np.zeros(len(rows), dtype=np.bool_)
+        still[of[cell["out"] > 0]] = True
+        _adapt(cell, value, ~learning & (cell["out"] == 0), slow)
         for field in _FIELDS:
             state.cell[field][place] = cell[field]
-        for i in self._judge(state, rows, worst):
+        for i in self._judge(state, rows, worst, ~still):
             mine = np.flatnonzero((of == i) & (score >= 0))
             signs = self._signs(sensor[mine], value[mine], expected[mine], score[mine])
             self._tell(state, rows, i, float(worst[i]), signs, report)
 
-    def _judge(self, state: State, rows: Rows, worst: Floats) -> list[int]:
+    def _judge(self, state: State, rows: Rows, worst: Floats, calm: npt.NDArray[np.bool_]) -> list[int]:
         """Count the runs beyond and below; turn the machines that have lasted, and answer them."""
         own, threshold, hold = state.device[rows.device], self._threshold[rows.model], self._hold[rows.model]
-        judged, beyond, calm = worst >= 0, worst >= threshold, worst < CALM_SHARE * threshold
+        judged, beyond = worst >= 0, worst >= threshold
         for run, holds, since in (("beyond", beyond, "beyond_at"), ("calm", calm, "calm_at")):
             own[since] = np.where(judged & holds & (own[run] == 0), rows.at, own[since])
             own[run] = np.where(judged, np.where(holds, np.minimum(own[run], hold) + 1, 0), own[run])

@@ -92,7 +92,7 @@ class Silence(Detector):
 
     def _lost(self, state: State, row: int, status: Status, received_at: int, report: Report) -> None:
         own = state.device[row]
-        of_an_older_connection = status.at < own["online_at"] or status.boot + 1 < own["boot"]
+        of_an_older_connection = status.precedes(int(own["online_at"])) or status.boot + 1 < own["boot"]
         if own["heard_at"] == 0 or own["goodbye_at"] or of_an_older_connection or received_at < own["heard_at"]:
             return
         own["lost_at"] = received_at

@@ -122,6 +122,7 @@ class Desk:
         with self.database.begin() as connection:
             before = cases.ticket_of(connection, _existing(cases.load_ticket(connection, ticket_id), ticket_id))
             walked = advance(before, step, now)
+            self._note_breaches(connection, ticket_id, step.happened_at, now)
             step_id = cases.save_step(connection, before, walked.ticket, step, now)
             cases.meet(connection, ticket_id, stopped_by(self.standard, walked.reached), step.happened_at)
             cases.withdraw(connection, ticket_id, stopped_by(self.standard, walked.withdrawn))
@@ -130,6 +131,13 @@ class Desk:
                 cases.end_faults(connection, ticket_id, now)
             self._tell_of_step(connection, ticket_id, verb, step_id, now)
             cases.note_change(connection, now, "ticket", None, ticket_id)
+
+    def _note_breaches(self, connection: Connection, ticket_id: int, until: int, now: int) -> None:
+        """What was due before a step happened was breached, though the step came before the tick: a clock that the
+        step stops or voids would not be looked at again."""
+        for commitment in cases.load_commitments(connection, ticket_id):
+            if commitment.due_at < until:
+                self._cross(connection, commitment, now)
 
     def _tell_of_step(self, connection: Connection, ticket_id: int, verb: Verb, step_id: int, now: int) -> None:
         if verb is Verb.DISPATCH:

@@ -55,11 +55,11 @@ class Intake:
             self._sort(arrival)
         return self.out
 
-    def expire(self, device_ids: Iterable[str]) -> None:
+    def expire(self, device_ids: Iterable[str], attended_since: int = 0) -> None:
         """Let go on what was parked behind a gap whose wait is over."""
         for device_id in device_ids:
             stream = self.streams[device_id]
-            self._unpark(stream.expire(self.now), stream.course)
+            self._unpark(stream.expire(self.now, attended_since), stream.course)
 
     def _sort(self, arrival: Arrival) -> None:
         device_id, received_at, body = arrival

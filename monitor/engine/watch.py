@@ -1,9 +1,10 @@
 """The watch: takes in what machines say. Store, decide, save in one transaction; the caller acks after it returns."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 from sqlalchemy.engine import Connection
 
@@ -11,7 +12,7 @@ from monitor.detect import Bank, Finding
 from monitor.devices import Device, Profile
 from monitor.engine.desk import Desk
 from monitor.engine.intake import LATE_MS, CourseKey, Intake, Sorted, dead_letter
-from monitor.readings import Arrival, Batch, Message, Status
+from monitor.readings import Arrival, Batch, Message
 from monitor.sequence import Course, Stream
 from monitor.store import registry, watching
 from monitor.store.database import Database
@@ -28,6 +29,8 @@ LONGEST_EXCUSE_MS = 3_600_000
 BACKLOG_GRACE_MS = 600_000
 """So long after our own gap messages may still be late through us."""
 PRUNE_EVERY_MS = 3_600_000
+PRUNE_AFTER_REJECTED = 20_000
+"""A flood of dead letters must not fill the disk until the hour is over."""
 
 
 @dataclass(slots=True)
@@ -78,12 +81,15 @@ class Watch:
         self.counters = Counters()
         self._lock = threading.RLock()
         self._stale = False
+        self._attending = False
         self._prune_at = now + 60_000
+        self._rejected = 0
         self._snapshot_at = now
         self._devices: dict[str, Device] = {}
         self._streams: dict[str, Stream] = {}
         self._parked_ids: set[str] = set()
         self._heard: set[str] = set()
+        self._last_heard: dict[str, int] = {}
         self._version = -1
         self.bank = Bank(profiles)
         with database.begin() as connection:
@@ -113,10 +119,11 @@ class Watch:
         """
         with self._lock:
             self._ready(now)
+            self._stale = True
             self._refresh(now)
             if attending:
                 self.attention.note(now)
-            self._stale = True
+            self._attending = attending
             if any(stream.parked for stream in self._waiting()):
                 self._observe([], now)
             findings = self.bank.tick(now, self.attention.since) if attending else []
@@ -126,20 +133,23 @@ class Watch:
         self._prune(now)
 
     def _observe(self, arrivals: Sequence[Arrival], now: int) -> None:
-        self._learn_of_new_devices(arrivals, now)
+        # Before each batch: what a replaced box says first must not be taken for its predecessor's.
+        self._refresh(now)
         intake = Intake(
             self._devices, self._streams, self._older_course, now,
             late_before=self.attention.late_before(now), oldest=now - self.retention_ms,
         )  # fmt: skip
         found = intake.sort(arrivals)
-        intake.expire(list(self._parked_ids))
+        if self._attending:
+            intake.expire(list(self._parked_ids), self.attention.since)
         self._check_seen(intake, found)
         if not (found.taken or arrivals):
             return
         batch = self._store(found)
         findings = self._step(batch, found, now)
-        # Statuses come in by no replay, so what they changed is saved with them.
-        self._commit(found, found.taken, findings, now, snapshot=bool(found.statuses))
+        # What comes in by no replay changes detectors all the same, so their state is saved with it.
+        told = bool(found.statuses or found.replies or found.rejected)
+        self._commit(found, found.taken, findings, now, snapshot=told)
 
     def _store(self, found: Sorted) -> Batch:
         """Store what is taken. What the store will never take is a dead letter, and no reason to stop."""
@@ -171,6 +181,13 @@ class Watch:
         self, found: Sorted, taken: Sequence[Message], findings: Sequence[Finding], now: int, *, snapshot: bool
     ) -> None:
         progress = Progress(self._progress.last_batch + bool(taken), self._progress.epoch, self.attention.until)
+        self._last_heard |= {message.device_id: message.received_at for message in taken}
+        self._last_heard |= {device.device_id: at for device, at, _ in found.statuses}
+        snapshot = snapshot or bool(findings) or now >= self._snapshot_at
+        # Who is heard for the first time is saved at once, everybody else with the next snapshot.
+        heard = {
+            device_id: at for device_id, at in self._last_heard.items() if snapshot or device_id not in self._heard
+        }
         with self.database.begin() as connection:
             watching.save_progress(connection, self.owner, progress)
             watching.save_courses(connection, found.courses)
@@ -178,34 +195,33 @@ class Watch:
             watching.save_rejected(connection, found.rejected)
             watching.save_statuses(connection, found.statuses)
             watching.save_replies(connection, found.replies)
-            watching.save_first_heard(connection, self._first_heard(taken, found.statuses))
+            watching.save_heard(connection, heard)
             self.desk.record(connection, findings, now)
-            if snapshot or findings or now >= self._snapshot_at:
+            if snapshot:
                 watching.save_snapshots(connection, progress.last_batch, self.bank.snapshot())
-                self._snapshot_at = now + SNAPSHOT_EVERY_MS
+        if snapshot:
+            self._snapshot_at = now + SNAPSHOT_EVERY_MS
         self._progress = progress
-        self._note(found, taken, findings)
+        self._note(found, taken, findings, heard)
 
-    def _note(self, found: Sorted, taken: Sequence[Message], findings: Sequence[Finding]) -> None:
+    def _note(
+        self, found: Sorted, taken: Sequence[Message], findings: Sequence[Finding], heard: Mapping[str, int]
+    ) -> None:
         """After the commit: what is parked now, who has been heard, and the counters."""
         for name in found.parked:
             self._parked_ids.add(name[0])
         self._parked_ids = {device_id for device_id in self._parked_ids if self._streams[device_id].parked}
-        self._heard.update(message.device_id for message in taken)
-        self._heard.update(device.device_id for device, _, _ in found.statuses)
+        self._heard.update(heard)
+        self._last_heard = {device_id: at for device_id, at in self._last_heard.items() if device_id not in heard}
         counters = self.counters
         counters.batches += bool(taken)
         counters.accepted += len(taken)
         counters.late += sum(message.late for message in taken)
         counters.findings += len(findings)
+        self._rejected += len(found.rejected)
         for _, _, body in found.rejected:
             reason = body.reason  # type: ignore[union-attr]
             counters.rejected[reason] = counters.rejected.get(reason, 0) + 1
-
-    def _first_heard(self, taken: Sequence[Message], statuses: Sequence[tuple[Device, int, Status]]) -> dict[str, int]:
-        heard = {m.device_id: m.received_at for m in reversed(taken) if m.device_id not in self._heard}
-        heard |= {device.device_id: at for device, at, _ in statuses if device.device_id not in self._heard}
-        return heard
 
     def _check_seen(self, intake: Intake, found: Sorted) -> None:
         """Tell a redelivery (nothing happens) from a name used twice (rejected)."""
@@ -219,8 +235,14 @@ class Watch:
             first = stored.get(message.name)
             if first is not None and first.body == message.body:
                 self.counters.redelivered += 1
-            elif intake.in_time(message):
+            elif first is not None or (intake.in_time(message) and not self._is_dead_letter(message)):
                 intake.reject_reused(message)
+
+    def _is_dead_letter(self, message: Message) -> bool:
+        # What was rejected (a clock ahead, say) has used its name up, and may come again before it was acknowledged.
+        _, _, letter = dead_letter(message, "", "")
+        with self.database.connect() as connection:
+            return watching.is_dead_letter(connection, message.device_id, letter.payload)  # type: ignore[union-attr]
 
     # --- what it knows ---
 
@@ -243,10 +265,11 @@ class Watch:
             self._devices = {device.device_id: device for device in registry.devices(connection)}
             self._streams = watching.load_streams(connection, self._devices)
             self._heard = watching.first_heard(connection)
+            generations = watching.heard_generations(connection)
             snapshot_batch, states = watching.load_snapshots(connection)
         self._parked_ids = {device_id for device_id, stream in self._streams.items() if stream.parked}
         self.bank = Bank(self.profiles)
-        self.bank.place(self._devices.values())
+        self.bank.place(_as_heard(device, generations) for device in self._devices.values())
         fresh = self.bank.restore({device_id: states[device_id] for device_id in states if device_id in self._devices})
         if fresh:
             log.warning("detectors_start_fresh", devices=len(fresh), reason="snapshot of another version")
@@ -254,6 +277,8 @@ class Watch:
         for batch in self.telemetry.replay(snapshot_batch):
             self.bank.step(batch)
             replayed += 1
+        # A box that was replaced while we were away, and has not been heard yet, begins anew only now.
+        self.bank.place(self._devices.values())
         self._snapshot_at = now
         self._stale = False
         log.info("watch_ready", devices=len(self._devices), last_batch=self._progress.last_batch, replayed=replayed)
@@ -265,18 +290,12 @@ class Watch:
             if version == self._version:
                 return
             devices = {device.device_id: device for device in registry.devices(connection)}
-        gone = self._devices.keys() - devices.keys()
-        self.bank.remove(gone)
+        self.bank.remove(self._devices.keys() - devices.keys())
         self.bank.place(devices.values())
-        for device_id in gone:
-            self._streams.pop(device_id, None)
-            self._parked_ids.discard(device_id)
+        # Streams of machines that are gone stay: what is parked of them was acknowledged, and is still taken in.
         self._devices, self._version = devices, version
-        self._snapshot_at = now
-
-    def _learn_of_new_devices(self, arrivals: Iterable[Arrival], now: int) -> None:
-        if any(arrival.device_id not in self._devices for arrival in arrivals):
-            self._refresh(now)
+        # A replaced box changes detectors, and no replay does it again: saved before anything of it is taken in.
+        self._commit(Sorted(), [], [], now, snapshot=True)
 
     def _waiting(self) -> list[Stream]:
         return [self._streams[device_id] for device_id in self._parked_ids]
@@ -286,11 +305,17 @@ class Watch:
             return watching.load_course(connection, *key)
 
     def _prune(self, now: int) -> None:
-        if now < self._prune_at:
+        if now < self._prune_at and self._rejected < PRUNE_AFTER_REJECTED:
             return
+        self._rejected = 0
         self._prune_at = now + PRUNE_EVERY_MS
         with self.database.begin() as connection:
             watching.prune(connection, now)
         expired = self.telemetry.expire(now - self.retention_ms)
         if expired:
             log.info("telemetry_expired", messages=expired)
+
+
+def _as_heard(device: Device, generations: Mapping[str, int]) -> Device:
+    """A machine as its detectors last knew it: of the generation that was last heard."""
+    return msgspec.structs.replace(device, generation=generations.get(device.device_id, device.generation))

@@ -107,8 +107,8 @@ def open_faults(connection: Connection, device_id: str, since: int = 0) -> Rows:
 
 def completeness(connection: Connection, device_id: str) -> tuple[int, int]:
     """(received, missing): distinct messages taken in, and numbers that never came."""
-    rows = connection.execute(select(seen.c.received, seen.c.gaps).where(seen.c.device_id == device_id)).all()
-    return sum(row.received for row in rows), sum(end - start for row in rows for start, end in row.gaps)
+    rows = connection.execute(select(seen.c.received, seen.c.next_seq).where(seen.c.device_id == device_id)).all()
+    return sum(row.received for row in rows), sum(row.next_seq - row.received for row in rows)
 
 
 def _open_fault(*clauses: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -117,7 +117,7 @@ def _open_fault(*clauses: ColumnElement[bool]) -> ColumnElement[bool]:
 
 condition_now: ColumnElement[str] = case(
     (_open_fault(fault.c.severity.in_(BAD)), literal("bad")),
-    (or_(device.c.heard_at.is_(None), _open_fault(fault.c.kind == FaultKind.SILENT.value)), literal("unknown")),
+    (or_(device.c.first_heard_at.is_(None), _open_fault(fault.c.kind == FaultKind.SILENT.value)), literal("unknown")),
     else_=literal("good"),
 )
 
@@ -262,8 +262,8 @@ def fleet_history(connection: Connection, scope: Scope, start_at: int) -> FleetH
     for row in connection.execute(_machines(scope)):
         spoiled = bad.get(row.device_id, [])
         unclear = [*unknown.get(row.device_id, [])]
-        if row.heard_at is None:
-            unclear.append((row.added_at, None))
+        if row.first_heard_at is None or row.first_heard_at > row.added_at:
+            unclear.append((row.added_at, row.first_heard_at))
         owned: list[Period] = [(row.added_at, row.retired_at)]
         rented = hired.get(row.device_id, [])
         fleet.append(History(owned if scope.customer_id is None else rented, spoiled, unclear))
@@ -392,7 +392,9 @@ def changes(connection: Connection, scope: Scope, *, after: int, limit: int) -> 
     to the tickets of those rentals, since each rental began."""
     statement = select(change).where(change.c.id > after)
     if scope.customer_id is not None:
-        of_ticket = select(ticket.c.rental_id).where(ticket.c.id == change.c.ticket_id).scalar_subquery()
+        of_ticket = (
+            select(ticket.c.rental_id).where(ticket.c.id == change.c.ticket_id).correlate(change).scalar_subquery()
+        )
         theirs = exists().where(
             rental.c.customer_id == scope.customer_id,
             _running(scope.now),

@@ -71,8 +71,9 @@ device = Table(
     Column("connection_reason", String(16), nullable=False, default=""),
     Column("firmware", String(120), nullable=False, default=""),
     Column("model", String(120), nullable=False, default=""),
-    # When it was heard for the first time; before that its condition is unknown.
-    _at("heard_at"),
+    # When it was heard for the first time (before that its condition is unknown), and last, a few seconds behind.
+    _at("first_heard_at"),
+    _at("last_heard_at"),
     CheckConstraint("connection IN ('online', 'lost', 'offline')", name="connection"),
 )
 

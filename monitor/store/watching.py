@@ -14,6 +14,7 @@ from monitor.store import schema
 from monitor.store.database import insert_new, upsert
 
 MAX_REJECTED = 100_000
+LOOK_BACK = 200
 _encode = msgspec.json.Encoder().encode
 _BODY: dict[str, type[Reading] | type[Event]] = {"reading": Reading, "event": Event}
 
@@ -63,23 +64,34 @@ def last_batch(connection: Connection, owner: str, epoch: int) -> int:
 
 
 def load_streams(connection: Connection, devices: Mapping[str, Device]) -> dict[str, Stream]:
-    """The newest boot of every device, with what is parked."""
+    """The newest boot of every device, with what is parked.
+
+    What is parked was acknowledged, so it is taken in even where its device has been renewed or revoked since.
+    """
+    parked = _load_parked(connection)
+    generation = {device_id: device.generation for device_id, device in devices.items()}
+    generation |= {message.device_id: message.generation for message in parked}
     streams: dict[str, Stream] = {}
     for row in connection.execute(sa.select(schema.seen)):
-        device = devices.get(row.device_id)
-        if device is None or row.generation != device.generation:
+        if row.generation != generation.get(row.device_id):
             continue
         stream = streams.setdefault(row.device_id, Stream(row.generation))
         if row.boot > stream.boot:
             stream.boot, stream.course = row.boot, _course(row)
-    for message in _load_parked(connection):
+    for message in parked:
         stream = streams.setdefault(message.device_id, Stream(message.generation))
-        if stream.generation == message.generation and message.body.boot >= stream.boot:
-            if message.body.boot > stream.boot:
-                stream.boot, stream.course = message.body.boot, Course()
-            stream.parked[message.body.seq] = message
-            stream.waiting_since = message.received_at
+        if message.body.boot > stream.boot:
+            stream.boot, stream.course = message.body.boot, Course()
+        stream.parked[message.body.seq] = message
+        stream.waiting_since = message.received_at
     return streams
+
+
+def heard_generations(connection: Connection) -> dict[str, int]:
+    """The newest generation of each device that a message was taken of."""
+    c = schema.seen.c
+    newest = sa.select(c.device_id, sa.func.max(c.generation).label("newest")).group_by(c.device_id)
+    return {row.device_id: row.newest for row in connection.execute(newest)}
 
 
 def load_course(connection: Connection, device_id: str, generation: int, boot: int) -> Course:
@@ -96,11 +108,24 @@ def _course(row: sa.Row[*tuple[Any, ...]]) -> Course:
 
 
 def save_courses(connection: Connection, courses: Mapping[tuple[str, int, int], Course]) -> None:
-    upsert(connection, schema.seen, [
-        {"device_id": device_id, "generation": generation, "boot": boot, "next_seq": course.next_seq,
-         "received": course.received, "gaps": course.gaps}
+    """Note how far each device has come: a row for every device of every batch.
+
+    As rows ready for the driver: SQLAlchemy's own preparation costs four times what the database does with them.
+    """
+    rows = [
+        (device_id, generation, boot, course.next_seq, course.received, _encode(course.gaps).decode())
         for (device_id, generation, boot), course in courses.items()
-    ])  # fmt: skip
+    ]
+    if rows:
+        connection.exec_driver_sql(_SAVE_COURSES[connection.dialect.paramstyle], rows)
+
+
+_SAVE_COURSES = {
+    style: f"INSERT INTO seen (device_id, generation, boot, next_seq, received, gaps) VALUES ({marks}) "  # noqa: S608
+    "ON CONFLICT (device_id, generation, boot) "
+    "DO UPDATE SET next_seq = excluded.next_seq, received = excluded.received, gaps = excluded.gaps"
+    for style, marks in (("qmark", "?, ?, ?, ?, ?, ?"), ("pyformat", "%s, %s, %s, %s, %s, %s"))
+}
 
 
 def save_parked(
@@ -148,6 +173,13 @@ def save_rejected(connection: Connection, arrivals: Sequence[Arrival]) -> None:
         connection.execute(sa.insert(schema.rejected), rows)
 
 
+def is_dead_letter(connection: Connection, device_id: str, payload: bytes) -> bool:
+    """Whether this very content was rejected lately (it stands among the device's newest dead letters)."""
+    c = schema.rejected.c
+    newest = sa.select(c.payload).where(c.device_id == device_id).order_by(c.id.desc()).limit(LOOK_BACK)
+    return payload[:4096] in set(connection.execute(newest).scalars())
+
+
 def prune(connection: Connection, now: int) -> None:
     """Bound what grows by itself: dead letters by number, the change log by age (a day)."""
     c = schema.rejected.c
@@ -157,14 +189,17 @@ def prune(connection: Connection, now: int) -> None:
 
 
 def save_statuses(connection: Connection, statuses: Sequence[tuple[Device, int, Status]]) -> None:
-    """What machines last said of their connection; a will older than the last `online` changes nothing."""
+    """What machines last said of their connection; what an older connection left behind changes nothing."""
     c = schema.device.c
     for device, _, status in statuses:
+        of_device = c.device_id == device.device_id
+        online_at = connection.execute(sa.select(c.online_at).where(of_device)).scalar()
+        if online_at is not None and status.precedes(online_at):
+            continue
         values: dict[str, Any] = {"connection": status.state, "connection_reason": status.reason}
-        query = sa.update(schema.device).where(c.device_id == device.device_id)
         if status.state == "online":
             values |= {"online_at": status.at, "firmware": status.firmware[:120], "model": status.model[:120]}
-        connection.execute(query.where(sa.or_(c.online_at.is_(None), c.online_at <= status.at)).values(**values))
+        connection.execute(sa.update(schema.device).where(of_device).values(**values))
 
 
 def save_replies(connection: Connection, replies: Sequence[tuple[Device, int, Reply]]) -> None:
@@ -175,20 +210,22 @@ def save_replies(connection: Connection, replies: Sequence[tuple[Device, int, Re
     ])  # fmt: skip
 
 
-def save_first_heard(connection: Connection, heard: Mapping[str, int]) -> None:
+def save_heard(connection: Connection, heard: Mapping[str, int]) -> None:
+    """When machines were heard: for the first time, and last."""
     if heard:
         c = schema.device.c
+        at: sa.BindParameter[int] = sa.bindparam("at")
         connection.execute(
             sa.update(schema.device)
-            .where(c.device_id == sa.bindparam("d"), c.heard_at.is_(None))
-            .values(heard_at=sa.bindparam("at")),
+            .where(c.device_id == sa.bindparam("d"))
+            .values(first_heard_at=sa.func.coalesce(c.first_heard_at, at), last_heard_at=at),
             [{"d": device_id, "at": at} for device_id, at in heard.items()],
         )
 
 
 def first_heard(connection: Connection) -> set[str]:
     c = schema.device.c
-    return set(connection.execute(sa.select(c.device_id).where(c.heard_at.is_not(None))).scalars())
+    return set(connection.execute(sa.select(c.device_id).where(c.first_heard_at.is_not(None))).scalars())
 
 
 def save_snapshots(connection: Connection, batch: int, states: Mapping[str, bytes]) -> None:
