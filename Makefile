@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SIM    ?= 40
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: run install test test-tools check bench lock clean
 
@@ -12,9 +13,11 @@ run: install
 
 install: $(VENV)/.installed
 
-# The pinned setuptools first: what comes as source is built with it, and with nothing fetched unpinned.
+# A plain Debian has Python without venv. The pinned setuptools first: what comes as source is built with it, and with nothing fetched unpinned.
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip --version >/dev/null && echo "make: python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv >/dev/null; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements-dev.lock > $(VENV)/build.lock
 	$(PIP) --require-hashes -r $(VENV)/build.lock
 	$(PIP) --require-hashes --no-build-isolation -r requirements-dev.lock

@@ -123,6 +123,12 @@ class Service:
             child.send_signal(signal.SIGINT)
             child.wait(30)
 
+    def redelivered(self) -> int:
+        """So many messages came to this process a second time."""
+        figures = httpx.get(f"http://127.0.0.1:{self._port}/metrics", timeout=10).text
+        line = next(line for line in figures.splitlines() if line.startswith("fettle_messages_redelivered_total"))
+        return int(float(line.split()[-1]))
+
     def _ready(self, child: subprocess.Popen[bytes]) -> bool:
         if child.poll() is not None:
             raise RuntimeError(f"fettle up ended:\n{self._log.read_text()[-4000:]}")

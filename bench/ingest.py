@@ -40,7 +40,7 @@ AHEAD = 12_000
 WARM_UP_S = 3.0
 ROUNDS = 2
 POLL_S = 0.02
-FAULTS = 400
+FAULTS = 300
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Result:
     pipeline: list[Run] = field(default_factory=list)
     published: dict[tuple[str, int], int] = field(default_factory=dict)
     ticket_ms: list[float] = field(default_factory=list)
+    redelivered: int = 0
     lost: int = 0
 
 
@@ -87,6 +88,7 @@ class Bench:
                 self.result.pipeline.append(self._pipeline(boot, ledger, process))
                 if boot == ROUNDS:
                     self._tickets(boot + 1, ledger)
+                self.result.redelivered += service.redelivered()
         stored = stored_once(self.home, load.VALUES)
         self.result.lost = sum(max(0, n - stored.get(name, 0)) for name, n in self.result.published.items())
         return self.result
@@ -197,12 +199,12 @@ def table(result: Result) -> str:
             lines.append(f"{name + f' {n}':<16}{run.msg_s:>10,.0f}{run.subscriber_us:>12.1f}{run.broker_us:>9.1f}"
                          f"{run.load_us:>7.1f}{run.rss_mib:>9.0f}")  # fmt: skip
     found = summary(result)
-    acked = sum(result.published.values())
+    kept = f"lost {found['lost']} of {sum(result.published.values()):,} acknowledged, {result.redelivered:,} came twice"
     speeds = f"pipeline {found['pipeline_msg_s']:,} msg/s, bare subscriber {found['bare_subscriber_msg_s']:,} msg/s"
     waits = f"p50 {found['ticket_p50_ms']} ms, p99 {found['ticket_p99_ms']} ms ({len(result.ticket_ms)} faults)"
     lines += [
         "",
-        f"{speeds}, ratio {found['ratio']}; lost {found['lost']} of {acked:,} acknowledged",
+        f"{speeds}, ratio {found['ratio']}; {kept}",
         f"publish to committed ticket: {waits}",
     ]
     return "\n".join(lines)

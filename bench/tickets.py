@@ -9,7 +9,7 @@ from bench.house import Ledger, eventually
 from bench.load import Line, packet
 from monitor.devices import topic
 
-FAULTS_PER_S = 40
+FAULTS_PER_S = 15
 BACKGROUND_PER_S = 1_000
 VALUES = [f"measured_{n}" for n in range(8)]
 

@@ -32,7 +32,8 @@ from monitor.notify.channels import channels
 from monitor.notify.outbox import Outbox
 from monitor.store import registry
 from monitor.store.database import Database
-from monitor.store.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
+from monitor.store.telemetry import Telemetry, TelemetryUnavailable
+from monitor.store.telemetry_opening import open_telemetry
 
 log = structlog.get_logger()
 

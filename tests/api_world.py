@@ -22,7 +22,8 @@ from monitor.store import schema
 from monitor.store.access import Role, create_login_link, create_token
 from monitor.store.database import Database, open_database
 from monitor.store.profiles import load_profiles
-from monitor.store.telemetry import Telemetry, open_telemetry
+from monitor.store.telemetry import Telemetry
+from monitor.store.telemetry_opening import open_telemetry
 from tests.programs import free_port
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from fettle.settings import Settings
 from ingest.connection import Address, BadAddress
 from ingest.credentials import Keyring
-from monitor.store.telemetry import influx_address
+from monitor.store.telemetry_address import influx_address
 from tests.programs import needs
 
 ROOT = Path(__file__).parents[1]

@@ -101,6 +101,19 @@ def test_levels(levels: list[tuple[int, float]], fault: str) -> None:
     assert outcome(say(bank(LEARNER), messages(steps(*levels), LEARNER)), *ANOMALY) == fault
 
 
+@pytest.mark.parametrize(
+    "course",
+    [
+        [*[("running", 6.0)] * 3, ("off", 0.0)] * 10,  # never long enough in one go
+        [*[("running", 9.0)] * 3, ("off", 0.0), *[("running", 5.0)] * 9],  # what was smoothed before is gone
+    ],
+)
+def test_leaving_the_state_ends_the_course_of_events(course: list[tuple[str, float]]) -> None:
+    b = bank(msgspec.structs.replace(LEARNER, learn=Learn(warmup_samples=100, hold_samples=4, threshold_sigma=3)))
+    say(b, messages(steps((200, 5)), LEARNER))
+    assert say(b, [reading(200 + i, {"x": x}, state=state) for i, (state, x) in enumerate(course)]) == []
+
+
 def test_a_constant_channel_that_moves_is_unlike_itself() -> None:
     assert outcome(say(bank(LEARNER), messages(steps((200, 5), (30, 6), jitter=0), LEARNER)), *ANOMALY) == "open"
 

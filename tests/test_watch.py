@@ -72,9 +72,10 @@ class Script:
         device, said = say.device, self.said[say.device]
         if say.what == "again":
             self.moments += [(self.now, said[-1 - say.number]._replace(received_at=self.now))] if len(said) > 3 else []
-        elif say.what == "swap" and self.moments:
-            self._say(device, self._reading(device, WELL))
-            self.moments[-2:] = [(self.now, arrival) for _, arrival in reversed(self.moments[-2:])]
+        elif say.what == "swap":
+            for values in (HOT, WELL):
+                self._say(device, self._reading(device, values))
+            self.moments[-2:] = reversed(self.moments[-2:])
         else:
             self._say(device, self._body(say))
 
@@ -159,6 +160,26 @@ def test_restarts_at_any_moment_end_in_the_same_state(sayings: list[Say], rng: r
         other.close()
     for what, value in steady.items():
         assert restarted[what] == value, what
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Rejected("bad_json", "no JSON", "m0/telemetry", b"{"),
+        Reply("r1", T0, True),
+        Reading(1, 1, T0 + HOUR, "running", WELL),
+        Status("online", T0, 1),
+    ],
+)
+def test_what_no_replay_brings_back_is_saved_at_once(tmp_path: Path, said: Rejected | Reply | Reading | Status) -> None:
+    world = company(tmp_path / "home")
+    world.known("m0").says()
+    world.now += 4_000
+    world.known("m0").send(said)  # type: ignore[arg-type]
+    before = record(world)
+    world.restart()
+    assert record(world) == before
+    world.close()
 
 
 # --- a commit that fails -------------------------------------------------------------------------------------------
@@ -415,6 +436,18 @@ def test_a_rejected_message_that_comes_again_later_is_rejected_once(world: World
     machine.send(ahead)
     assert world.rejected() == ["clock_ahead"]
     assert len(world.history("m1")) == 1
+
+
+def test_what_waited_behind_a_gap_and_is_then_rejected_becomes_a_dead_letter(world: World) -> None:
+    machine = world.machine()
+    listening(world)
+    machine.says()
+    machine.seq += 1
+    machine.says(at=world.now + AHEAD_MS + 1)
+    world.forward(seconds=7, every_s=1)
+    assert world.rejected() == ["clock_ahead"]
+    assert world.rows(schema.parked) == []
+    assert len(world.tickets("wrong_clock")) == 1
 
 
 # --- late data -----------------------------------------------------------------------------------------------------

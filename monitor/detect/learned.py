@@ -82,6 +82,8 @@ class Learned(Detector):
         running = rows.state[of] == STATE_CODE["running"]
         # Leaving the state ends the course of events: what follows is judged from its own beginning.
         state.cell["smooth"][place[~running]] = 0
+        state.device["beyond"][rows.device[of[~running]]] = 0
+        state.device["calm"][rows.device[of[~running]]] = 0
         of, place, sensor, pick = of[running], place[running], sensor[running], pick[running]
         value = np.clip(rows.value[pick], -HUGE, HUGE)
         cell: Cells = {field: state.cell[field][place] for field in _FIELDS}

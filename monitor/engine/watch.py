@@ -143,7 +143,7 @@ class Watch:
         if self._attending:
             intake.expire(list(self._parked_ids), self.attention.since)
         self._check_seen(intake, found)
-        if not (found.taken or arrivals):
+        if not (arrivals or found.unparked):
             return
         batch = self._store(found)
         findings = self._step(batch, found, now)

@@ -6,9 +6,7 @@ said here and tested by one suite (tests/contract/test_telemetry.py).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import numpy as np
 
@@ -16,8 +14,6 @@ from monitor.readings import Batch, Floats, Ints, Message
 
 Name = tuple[str, int, int, int, int]
 """(device_id, generation, boot, seq, at): a message's name, with the time at which to look for it."""
-
-INFLUXDB_PARAMETERS = ("org", "password_file", "token", "token_file")
 
 
 class TelemetryUnavailable(Exception):
@@ -89,85 +85,6 @@ class Telemetry(Protocol):
 
     def close(self) -> None:
         """Let go of the file or the connections."""
-
-
-def open_telemetry(url: str, *, owner: str = "", memory_limit: str = "512MB", threads: int = 2) -> Telemetry:
-    """The store at `duckdb:PATH` or `influxdb:http://host:port/database`.
-
-    `owner` names the process whose batches these are, where several number theirs in one InfluxDB. Memory and
-    threads bound DuckDB. A wrong address is a ValueError that repeats no secret.
-    """
-    scheme, colon, rest = url.partition(":")
-    if scheme == "duckdb" and colon:
-        from monitor.store.telemetry_duckdb import DuckDBTelemetry
-
-        return DuckDBTelemetry(_duckdb_path(rest), memory_limit=memory_limit, threads=threads)
-    if scheme == "influxdb" and colon:
-        from monitor.store.telemetry_influx import InfluxTelemetry
-
-        return InfluxTelemetry(influx_address(rest), owner=owner)
-    raise ValueError(f"the telemetry URL begins with {scheme[:20]!r}: the scheme must be duckdb: or influxdb:")
-
-
-def _duckdb_path(rest: str) -> Path:
-    path = rest.removeprefix("//") if rest.startswith("///") else rest
-    if not path or path == ":memory:" or path.startswith("//"):
-        raise ValueError(
-            "the telemetry URL names no file: it must be duckdb:PATH, such as duckdb:./var/telemetry.duckdb"
-        )
-    return Path(path).expanduser()
-
-
-@dataclass(frozen=True, slots=True)
-class InfluxAddress:
-    """Where an InfluxDB is, and what opens it: a token, or a user with a password, or nothing."""
-
-    base: str
-    database: str
-    org: str = "-"
-    token: str = ""
-    user: str = ""
-    password: str = ""
-
-    def __repr__(self) -> str:
-        return f"InfluxAddress({self.base}/{self.database})"
-
-
-def influx_address(rest: str) -> InfluxAddress:
-    """Take `http://[user:password@]host[:port]/database[?token=…&token_file=…&password_file=…&org=…]` apart."""
-    parts = urlsplit(rest)
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(given.keys() - set(INFLUXDB_PARAMETERS))
-    if unknown:
-        raise ValueError(
-            f"the telemetry URL has a parameter {unknown[0]!r}: allowed are {', '.join(INFLUXDB_PARAMETERS)}"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("the telemetry URL must be influxdb:http://host:port/database (or https)")
-    database = unquote(parts.path.strip("/"))
-    if not database or "/" in database:
-        raise ValueError("the telemetry URL must name one database: influxdb:http://host:port/database")
-    token = _secret_of(given.get("token", ""), given.get("token_file", ""), "token_file")
-    password = _secret_of(unquote(parts.password or ""), given.get("password_file", ""), "password_file")
-    return InfluxAddress(_base(parts), database, given.get("org", "-"), token, unquote(parts.username or ""), password)
-
-
-def _base(parts: SplitResult) -> str:
-    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
-    try:
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        raise ValueError("the port in the telemetry URL must be a number from 1 to 65535") from None
-    return f"{parts.scheme}://{host}{port}"
-
-
-def _secret_of(here: str, file: str, parameter: str) -> str:
-    if not file:
-        return here
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ValueError(f"{parameter} in the telemetry URL cannot be read: {error.strerror}: {file}") from None
 
 
 def refuse_what_is_no_number(batch: Batch) -> None:

@@ -25,7 +25,6 @@ from influxdb_client.domain.write_precision import WritePrecision
 
 from monitor.readings import EVENTS, STATES, Batch, Event, Message, Reading, What
 from monitor.store.telemetry import (
-    InfluxAddress,
     Name,
     Series,
     TelemetryRefused,
@@ -33,6 +32,7 @@ from monitor.store.telemetry import (
     refuse_what_is_no_number,
     spans,
 )
+from monitor.store.telemetry_address import InfluxAddress
 
 # What InfluxDB will never take. Anything else (401 and 404 too: a wrong password, a missing database) is put right
 # by people while the data waits.

@@ -21,11 +21,11 @@ from monitor.store.telemetry import (
     Telemetry,
     TelemetryRefused,
     TelemetryUnavailable,
-    influx_address,
-    open_telemetry,
     spans,
 )
+from monitor.store.telemetry_address import influx_address
 from monitor.store.telemetry_duckdb import DuckDBTelemetry
+from monitor.store.telemetry_opening import open_telemetry
 from tests.contract.influx import Influx
 
 T0 = 1_763_864_000_000

@@ -23,7 +23,7 @@ from monitor.store import cases, schema
 from monitor.store.database import migrate, open_database
 from monitor.store.profiles import load_profiles
 from monitor.store.registry import Registry
-from monitor.store.telemetry import open_telemetry
+from monitor.store.telemetry_opening import open_telemetry
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 T0 = 1_760_000_000_000
