@@ -107,6 +107,12 @@ def test_what_is_allowed_is_exactly_what_is_possible(verbs, cleared):
                 advance(here, step, here.last_step_at)
 
 
+@pytest.mark.parametrize(("note", "reached"), [("", ()), ("  ", ()), ("Starter dead", (Turn.DIAGNOSIS_GIVEN,))])
+def test_a_written_verification_is_the_remote_diagnosis(note, reached):
+    walked = advance(ticket(), Step(Verb.VERIFY, "person:1", OPENED + 1, note=note), OPENED + 1)
+    assert walked.reached == reached
+
+
 def test_every_status_but_the_ends_can_be_left():
     reachable = {to for _, to in TRANSITIONS.values()} | {Status.OPEN}
     assert reachable == set(Status)

@@ -135,7 +135,7 @@ def advance(ticket: Ticket, step: Step, now: int) -> Advance:
     status = TRANSITIONS[step.verb][1]
     return Advance(
         replace(ticket, status=status, technician_id=technician_id, last_step_at=step.happened_at),
-        reached=_reached(ticket.status, status),
+        reached=_reached(ticket.status, status, step),
         withdrawn=(Turn.TECHNICIAN_ARRANGED,) if step.verb is V.DECLINE and ticket.status in ARRANGED else (),
         voids_clocks=not status.is_open,
     )
@@ -147,8 +147,11 @@ def _technician(ticket: Ticket, step: Step) -> int | None:
     return step.technician_id if step.technician_id is not None else ticket.technician_id
 
 
-def _reached(before: Status, after: Status) -> tuple[Turn, ...]:
+def _reached(before: Status, after: Status, step: Step) -> tuple[Turn, ...]:
     turns = []
+    if step.verb is V.VERIFY and step.note.strip():
+        # What somebody wrote when they verified the problem from afar is the diagnosis that R8 promises.
+        turns.append(Turn.DIAGNOSIS_GIVEN)
     if after in ARRANGED and before not in ARRANGED:
         turns.append(Turn.TECHNICIAN_ARRANGED)
     if after is S.REPAIRING:

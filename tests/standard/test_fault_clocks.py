@@ -41,6 +41,16 @@ def test_R8_at_a_remote_site_a_diagnosis_is_due_within_an_hour_and_the_visit_wit
     assert due(world, ticket_id) == {("R8", "remote_diagnosis"): 1, ("R8", "dispatch"): 4}
 
 
+def test_R8_the_diagnosis_is_given_when_a_person_has_written_one(world: World) -> None:
+    ticket_id = at_risk(world, site=world.site("Quarry", remote=True))
+    world.forward(minutes=20)
+    written_at = world.now
+    world.act(ticket_id, "verify", note="Coolant lost, hose at the pump; bring hose 32 mm and 10 l")
+    clocks = world.clocks(ticket_id)
+    assert clocks["remote_diagnosis"].met_at == written_at
+    assert clocks["dispatch"].met_at is None
+
+
 def test_R9_a_machine_that_does_not_start_is_under_repair_within_four_hours(world: World) -> None:
     assert due(world, dead(world)) == {("R7", "dispatch"): 1, ("R9", "repair_start"): 4}
 
