@@ -86,7 +86,7 @@ class World:
     def machine(self, device_id: str, profile: str = "diesel_generator", **values: object) -> None:
         facts = {
             "added_at": self.began - 40 * DAY,
-            "first_heard_at": self.began,
+            "first_heard_at": self.began - 40 * DAY,
             "last_heard_at": self.began,
             "connection": "online",
             "firmware": "2.4.1",
