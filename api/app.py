@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from api import devices, fleet, pages, probes, registers, stream, tickets
 from api.access import SECURITY_HEADERS, ForAll, Guard, Guesses, check_declared
 from api.context import Api
-from api.problems import Problem, is_api, of_status, of_validation, problem_response
+from api.problems import Problem, is_api, not_found, of_status, of_validation, problem_response
 from api.words import LANGS, Words
 from monitor.store.telemetry import TelemetryUnavailable
 
@@ -54,6 +54,7 @@ def create_app(api: Api) -> FastAPI:
 
 
 def _serve_openapi(app: FastAPI) -> None:
+    @app.get("/openapi.json", include_in_schema=False)
     @app.get("/api/v1/openapi.json", include_in_schema=False)
     def openapi(_: ForAll) -> JSONResponse:
         return JSONResponse(app.openapi())
@@ -82,10 +83,20 @@ def answer_http(request: Request, error: Exception) -> Response:
 
 def answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 as registered
-    problem = of_validation(error)
-    if not is_api(request) and any(found["loc"][0] == "path" for found in error.errors()):
-        problem = of_status(404, "")
-    return answer(request, problem)
+    return answer(request, _nowhere(request, error) or of_validation(error))
+
+
+# What an id in a path names. A step that there is not is told with those that there are, not as missing.
+NAMED = {"device_id": "machine", "ticket_id": "ticket", "name": "profile"}
+
+
+def _nowhere(request: Request, error: RequestValidationError) -> Problem | None:
+    """An id that nothing can have is one that nothing has."""
+    wrong = [str(found["loc"][-1]) for found in error.errors() if found["loc"][0] == "path"]
+    missing = next((NAMED[name] for name in wrong if name in NAMED), None)
+    if missing:
+        return not_found(missing)
+    return of_status(404, "") if wrong and not is_api(request) else None
 
 
 def answer_unavailable(request: Request, _: Exception) -> Response:

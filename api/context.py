@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 from starlette.requests import HTTPConnection
 
+from api.past import Past, Pasts
 from monitor.devices import Profile
 from monitor.store.access import Role, Visitor
 from monitor.store.database import Database
@@ -44,6 +45,7 @@ class Api:
     """What /metrics shows; the process may have put its own figures in."""
     stopping: Callable[[], bool] = lambda: False
     """True once the process is going down: open streams end then, so that it need not wait for them."""
+    pasts: Pasts = field(default_factory=Pasts)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -60,6 +62,9 @@ class Api:
         if visitor.role is not Role.CUSTOMER:
             return Scope(self.clock())
         return Scope(self.clock(), visitor.customer_id if visitor.customer_id is not None else 0)
+
+    def past(self, scope: Scope) -> Past:
+        return self.pasts.of(scope, self.reading)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

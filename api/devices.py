@@ -10,12 +10,12 @@ from api.context import Api, Parts
 from api.paging import Cursor, Limit, cut, key_of
 from api.problems import Problem, documented, not_found
 from api.shapes import (
+    AskedMoment,
     Condition,
     DataShape,
     DeviceDetail,
     DeviceShape,
     FaultShape,
-    GivenMoment,
     HireShape,
     LimitsShape,
     Page,
@@ -75,8 +75,8 @@ def telemetry(
     visitor: ForAll,
     device_id: DeviceId,
     metric: Metric,
-    start: Annotated[GivenMoment | None, Query(alias="from", description="Default: an hour before `to`.")] = None,
-    end: Annotated[GivenMoment | None, Query(alias="to", description="Default: now.")] = None,
+    start: Annotated[AskedMoment | None, Query(alias="from", description="Default: an hour before `to`.")] = None,
+    end: Annotated[AskedMoment | None, Query(alias="to", description="Default: now.")] = None,
 ) -> SeriesShape:
     """One sensor over `[from, to)`, in at most 2,000 points of min, max and mean. Where nothing came, no point is.
 
@@ -130,8 +130,9 @@ def series(
     if visitor.role is Role.CUSTOMER:
         start_at = max(start_at, row.starts_at)
         end_at = end_at if row.ends_at is None else min(end_at, row.ends_at)
+    unit = _unit(api, row.profile, metric)
     if start_at >= end_at:
-        return SeriesShape(device_id=device_id, metric=metric, bucket_s=0, points=[])
+        return SeriesShape(device_id=device_id, metric=metric, unit=unit, bucket_s=0, items=[])
     found = api.telemetry.series(device_id, metric, start_at, end_at, max_points)
     columns = (found.at.tolist(), found.low.tolist(), found.high.tolist(), found.mean.tolist())
     # A bucket may begin before the range that it was asked for; what it holds does not.
@@ -139,7 +140,15 @@ def series(
         PointShape(at=max(at, start_at), min=low, max=high, mean=mean)
         for at, low, high, mean in zip(*columns, strict=True)
     ]
-    return SeriesShape(device_id=device_id, metric=metric, bucket_s=found.bucket_ms / 1000, points=points)
+    return SeriesShape(
+        device_id=device_id, metric=metric, unit=unit, bucket_s=found.bucket_ms / 1000, items=points
+    )  # fmt: skip
+
+
+def _unit(api: Api, profile_name: str, metric: str) -> str | None:
+    profile = api.profiles.get(profile_name)
+    sensors = profile.sensors if profile else ()
+    return next((sensor.unit or None for sensor in sensors if sensor.name == metric), None)
 
 
 def profile_shape(profile: Profile) -> ProfileShape:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from fastapi import APIRouter
+from msgspec.structs import replace
 
 from api.access import ForAll, KnownQuery
 from api.context import Api, Parts
@@ -18,7 +19,7 @@ from api.shapes import (
     SiteCounts,
     TicketCounts,
 )
-from monitor.fleet.availability import DAY_MS, WINDOW_DAYS, availability, by_day
+from monitor.fleet.availability import Availability
 from monitor.store import queries
 from monitor.store.access import Visitor
 
@@ -36,16 +37,19 @@ def fleet_health(api: Parts, visitor: ForAll) -> FleetHealth:
 
 def health(api: Api, visitor: Visitor) -> FleetHealth:
     scope = api.scope(visitor)
+    past = api.past(scope)
     with api.reading() as connection:
         rows = queries.tally(connection, scope)
-        history = queries.fleet_history(connection, scope, scope.now - WINDOW_DAYS * DAY_MS)
         pressing = queries.open_tickets(connection, scope)
-    on_hire, fleet = (availability(group, scope.now) for group in (history.on_hire, history.fleet))
+    total = counts(rows)
     models, sites = _grouped(rows, "profile"), _grouped(rows, "site_id")
     return FleetHealth(
         as_of=scope.now,
-        devices=counts(rows),
-        availability=Shares(on_hire=ShareShape.model_validate(on_hire), fleet=ShareShape.model_validate(fleet)),
+        devices=total,
+        availability=Shares(
+            on_hire=_share(past.on_hire, total.good_on_hire, total.on_hire),
+            fleet=_share(past.fleet, total.good, total.total),
+        ),
         tickets=TicketCounts.model_validate(pressing),
         maintenance=MaintenanceCounts(),
         by_model=[ModelCounts(profile=name, **dict(counts(group))) for name, group in models.items()],
@@ -57,10 +61,12 @@ def health(api: Api, visitor: Visitor) -> FleetHealth:
 
 def course(api: Api, visitor: Visitor) -> list[tuple[float | None, float | None]]:
     """Availability of the machines on hire, day by day over the window: (lower, upper), oldest first."""
-    scope = api.scope(visitor)
-    with api.reading() as connection:
-        history = queries.fleet_history(connection, scope, scope.now - WINDOW_DAYS * DAY_MS)
-    return by_day(history.on_hire, scope.now)
+    return api.past(api.scope(visitor)).days
+
+
+def _share(over_days: Availability, good: int, total: int) -> ShareShape:
+    """What holds now is counted now; only the days may be some seconds old."""
+    return ShareShape.model_validate(replace(over_days, now=good / total if total else None))
 
 
 def counts(rows: queries.Rows) -> Counts:

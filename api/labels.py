@@ -1,6 +1,6 @@
 """Words for the codes that the record keeps: statuses, kinds, verbs, evidence. All of them stand in the catalogue."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -194,6 +194,25 @@ class Labels:
 
     def notice_status(self, code: str) -> str:
         return self._of(NOTICE_STATUSES, code)
+
+    def refusal(self, verb: str, status: str, allowed: Sequence[str]) -> str:
+        """Why a step was not taken, and what can be done instead."""
+        if verb in allowed and verb in ("dispatch", "accept"):
+            return self.words.say("Choose the technician who goes.")
+        said = self.words.say("This step is not possible now. The ticket stands at: %(status)s.",
+                              status=self.status(status))  # fmt: skip
+        if not allowed:
+            return said + self._gap + self.words.say("No further step is open to you.")
+        verbs = self._comma.join(map(self.verb, allowed))
+        return said + self._gap + self.words.say("Possible now: %(verbs)s.", verbs=verbs)
+
+    @property
+    def _gap(self) -> str:
+        return "" if self.words.lang == "zh" else " "
+
+    @property
+    def _comma(self) -> str:
+        return "、" if self.words.lang == "zh" else ", "
 
     def evidence(self, facts: Mapping[str, JsonValue], subject: str, profile: str | None) -> list[tuple[str, str]]:
         """The facts of a fault as pairs of a word and what it says, in the order in which people ask."""

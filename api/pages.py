@@ -12,7 +12,7 @@ from api.access import ForAll, ForDoers, Open, guesses_of, session_cookie_name
 from api.context import Api, Parts, api_of
 from api.devices import HOUR_MS, DeviceId, device_detail, device_shape, list_devices, profile_shape, series
 from api.labels import Labels
-from api.problems import Problem
+from api.problems import Problem, is_api
 from api.shapes import Act, DeviceShape, ReadingShape, SensorShape, SeriesShape, TicketShape
 from api.words import LANG_COOKIE, Words, wanted_lang
 from monitor.desk.tickets import Status, Verb
@@ -95,12 +95,14 @@ def fleet_page(request: Request, api: Parts, visitor: ForAll) -> HTMLResponse:
     scope = api.scope(visitor)
     with api.reading() as connection:
         machines = [device_shape(row) for row in queries.devices(connection, scope, limit=DRAWN)]
+        not_reporting = queries.not_reporting(connection, scope)
     return render(
         request,
         "fleet.html",
         visitor=visitor,
         health=fleet.health(api, visitor),
         course=Course.of(fleet.course(api, visitor)),
+        not_reporting=not_reporting,
         sites=_by_site(machines),
         shown=len(machines),
         tickets=open_tickets(api, visitor, request),
@@ -115,6 +117,8 @@ class Course:
     """One closed outline a stretch of days that are known."""
     line: list[str]
     target_y: float
+    known: int
+    """Of how many days anything is known."""
 
     WIDTH, HEIGHT, FLOOR = 600, 100, 0.8
 
@@ -127,15 +131,25 @@ class Course:
                 stretches.append([])
             else:
                 stretches[-1].append((round(n * step, 1), cls.y(lower), cls.y(upper)))
-        known = [stretch for stretch in stretches if stretch]
+        known = [_visible(stretch, step / 3, cls.WIDTH) for stretch in stretches if stretch]
         band = [_outline(stretch) for stretch in known]
         line = [" ".join(f"{x},{(low + high) / 2:.1f}" for x, low, high in stretch) for stretch in known]
-        return cls(band, line, cls.y(0.9))
+        return cls(band, line, cls.y(0.9), sum(map(len, stretches)))
 
     @classmethod
     def y(cls, share: float) -> float:
         """What lies below the floor is drawn on it."""
         return round(cls.HEIGHT * (1 - (max(share, cls.FLOOR) - cls.FLOOR) / (1 - cls.FLOOR)), 1)
+
+
+def _visible(
+    stretch: list[tuple[float, float, float]], reach: float, width: float
+) -> list[tuple[float, float, float]]:  # fmt: skip
+    """A day alone is drawn as a dash: a line through one point is nothing."""
+    if len(stretch) > 1:
+        return stretch
+    x, low, high = stretch[0]
+    return [(round(max(x - reach, 0), 1), low, high), (round(min(x + reach, width), 1), low, high)]
 
 
 def _outline(stretch: list[tuple[float, float, float]]) -> str:
@@ -222,9 +236,9 @@ def _beyond(profile: Profile | None, latest: ReadingShape | None) -> dict[str, s
 
 def _summary(found: SeriesShape | None) -> tuple[float, float, float] | None:
     """Lowest, mean and highest of a chart: what it says to those who do not see it."""
-    if found is None or not found.points:
+    if found is None or not found.items:
         return None
-    points = found.points
+    points = found.items
     mean = sum(point.mean for point in points) / len(points)
     return min(point.min for point in points), mean, max(point.max for point in points)
 
@@ -271,15 +285,16 @@ def ticket_step(
     try:
         tickets.take_step(api, visitor, ticket_id, verb, Act(technician_id=technician_id, note=note))
     except Problem as problem:
-        if problem.status != 409:
+        if problem.status != 409 or is_api(request):
             raise
-        return show_ticket(request, api, visitor, ticket_id, refusal=problem.detail)
+        return show_ticket(request, api, visitor, ticket_id, refused=verb)
     return RedirectResponse(f"/tickets/{ticket_id}", 303)
 
 
 def show_ticket(
-    request: Request, api: Api, visitor: Visitor, ticket_id: int, refusal: str = ""
+    request: Request, api: Api, visitor: Visitor, ticket_id: int, refused: Verb | None = None
 ) -> HTMLResponse:  # fmt: skip
+    """The ticket; where a step with it was refused, with the reason."""
     ticket = tickets.ticket_detail(api, visitor, ticket_id, wanted_lang(request, api.lang))
     with api.reading() as connection:
         technicians = queries.technicians(connection) if ticket.allowed else []
@@ -287,10 +302,10 @@ def show_ticket(
         request,
         "ticket.html",
         visitor=visitor,
-        status=409 if refusal else 200,
+        status=409 if refused else 200,
         ticket=ticket,
         technicians=technicians,
-        refusal=refusal,
+        refused=refused,
         forward=_forward(ticket.status, ticket.allowed, cleared=ticket.cleared_at is not None),
         names_technician=visitor.role is not Role.TECHNICIAN,
     )

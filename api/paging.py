@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from api.problems import Problem
 
-Limit = Annotated[int, Query(ge=1, le=500, description="Items a page, at most 500.")]
+MAX_ITEMS = 500
+Limit = Annotated[
+    int,
+    Query(ge=1, description=f"Items a page; more than {MAX_ITEMS} are given as {MAX_ITEMS}."),
+    AfterValidator(lambda asked: min(asked, MAX_ITEMS)),
+]
 Cursor = Annotated[
     str | None, Query(max_length=200, description="`next` of the previous page; without it, the first page.")
 ]

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.access import Open
 from api.context import Api, Parts
 from api.fleet import counts
+from monitor.notify.outbox import Outbox
 from monitor.store import queries
 
 log = structlog.get_logger()
@@ -62,7 +63,7 @@ def _works(name: str, check: Callable[[], object]) -> bool:
 
 
 class FleetFigures(Collector):
-    """Counts of machines and tickets, read when they are asked for."""
+    """Counts of machines, tickets and notices, read when they are asked for."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -75,12 +76,18 @@ class FleetFigures(Collector):
         with self.api.reading() as connection:
             machines = counts(queries.tally(connection, scope))
             pressing = queries.open_tickets(connection, scope)
+        waiting = Outbox(self.api.database, {}).backlog(scope.now)
         by_condition = GaugeMetricFamily("fettle_machines", "Machines by condition", labels=["condition"])
         for condition in ("good", "bad", "unknown"):
             by_condition.add_metric([condition], getattr(machines, condition))
         yield by_condition
         yield GaugeMetricFamily("fettle_tickets_open", "Open tickets", pressing.open)
         yield GaugeMetricFamily("fettle_tickets_breached", "Open tickets past a due time", pressing.breached)
+        yield GaugeMetricFamily("fettle_notices_queued", "Notices that wait to be sent", waiting.queued)
+        yield GaugeMetricFamily("fettle_notices_failed", "Notices that were given up", waiting.failed)
+        yield GaugeMetricFamily(
+            "fettle_notices_overdue_seconds", "So long the oldest due notice has waited", waiting.overdue_ms / 1000
+        )
 
 
 class Measured:

@@ -50,7 +50,10 @@ def of_status(status: int, detail: object) -> Problem:
 
 
 def is_api(request: Request) -> bool:
-    return request.url.path.startswith("/api/")
+    """Whether a program asks: below /api, or anywhere with a bearer token."""
+    path = request.url.path
+    by_token = request.headers.get("authorization", "").lower().startswith("bearer ")
+    return by_token or path.startswith("/api/") or path in ("/api", "/openapi.json")
 
 
 class ProblemDetails(BaseModel):

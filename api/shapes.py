@@ -1,5 +1,6 @@
 """What the API answers: the shapes, as JSON and as OpenAPI tell them. Pages read the same objects."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -42,6 +43,20 @@ Moment = Annotated[int, PlainSerializer(rfc3339, return_type=str, when_used="jso
 GivenMoment = Annotated[
     int,
     BeforeValidator(epoch_ms),
+    WithJsonSchema({"type": "string", "description": "RFC 3339, or epoch milliseconds"}),
+]
+
+_BARE_PLUS = re.compile(r"(\d[T ]\d\d:\S+) (\d\d:?\d\d)")
+
+
+def epoch_ms_of_query(value: object) -> int:
+    """As `epoch_ms`; in a query a `+` that was not percent-encoded arrives as a space."""
+    return epoch_ms(_BARE_PLUS.sub(r"\1+\2", str(value).strip()))
+
+
+AskedMoment = Annotated[
+    int,
+    BeforeValidator(epoch_ms_of_query),
     WithJsonSchema({"type": "string", "description": "RFC 3339, or epoch milliseconds"}),
 ]
 
@@ -217,8 +232,10 @@ class PointShape(BaseModel):
 class SeriesShape(BaseModel):
     device_id: str
     metric: str
+    unit: str | None = Field(description="null where the model does not name one.")
     bucket_s: float = Field(description="Width of a point; 0 where each point is one sample.")
-    points: list[PointShape] = Field(description="At most 2,000; where nothing came, there is no point.")
+    items: list[PointShape] = Field(description="At most 2,000; where nothing came, there is no point.")
+    next: None = Field(None, description="Always null: the whole range is given at once.")
 
 
 class LimitsShape(BaseModel):

@@ -31,6 +31,8 @@ for name, commands in (("device", device), ("site", site), ("person", person), (
 Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
 Site = Annotated[str | None, typer.Option(help="Name of the site it stands at.")]
 Lang = Annotated[str | None, typer.Option(help="zh or en; FETTLE_LANG where not given.")]
+DeviceId = Annotated[str, typer.Argument(metavar="DEVICE", help="The machine's id, as it was added.")]
+RoleName = Annotated[str, typer.Option(help=f"One of {', '.join(Role)}.")]
 
 USER_ERRORS = (BadSettings, BadAddress, BadProfile, Refused, CannotStart)
 
@@ -41,8 +43,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for line in misspelt():
         print(f"fettle: {line}", file=sys.stderr)
+    run()
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """One command, by default that of the process; ends by SystemExit, as a process does."""
     try:
-        app()
+        app(arguments)
     except USER_ERRORS as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -81,7 +88,7 @@ def ingest() -> None:
 
 @app.command()
 def monitor() -> None:
-    """Start only the desk: clocks, escalation, notices."""
+    """Start only the desk: clocks, escalation, notices (telemetry in InfluxDB)."""
     from fettle import wiring
 
     wiring.monitor(read_settings())
@@ -132,7 +139,7 @@ def device_add(
 
 @device.command("renew")
 def device_renew(
-    device_id: Annotated[str, typer.Argument(metavar="DEVICE")],
+    device_id: DeviceId,
     as_json: Json = False,
 ) -> None:
     """The box on a machine was replaced: print a new card; earlier credentials are refused from now on."""
@@ -144,7 +151,7 @@ def device_renew(
 
 
 @device.command("revoke")
-def device_revoke(device_id: Annotated[str, typer.Argument(metavar="DEVICE")], as_json: Json = False) -> None:
+def device_revoke(device_id: DeviceId, as_json: Json = False) -> None:
     """Refuse all of a machine's credentials; a connected one is cut off."""
     with house(read_settings()) as rooms:
         Registry(rooms.database).revoke_device(device_id, clock())
@@ -159,7 +166,7 @@ def _print_card(card: Card, as_json: bool) -> None:
 
 @site.command("add")
 def site_add(
-    name: str,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the site is called; unique.")],
     remote: Annotated[bool, typer.Option("--remote", help="Far away: diagnosed from afar first (R8).")] = False,
     timezone: Annotated[str | None, typer.Option(help="IANA name; FETTLE_TIMEZONE where not given.")] = None,
     as_json: Json = False,
@@ -175,10 +182,10 @@ def site_add(
 
 @person.command("add")
 def person_add(
-    name: str,
-    role: Annotated[str, typer.Option(help="ops, technician, customer, service, manager or admin.")],
-    email: str = typer.Option(...),
-    phone: str = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who it is; unique.")],
+    role: RoleName,
+    email: Annotated[str, typer.Option(help="Where notices to this person go.")],
+    phone: Annotated[str, typer.Option(help="Up to 40 characters.")] = "",
     lang: Lang = None,
     customer: Annotated[str | None, typer.Option(help="The customer whom a person of role customer is with.")] = None,
     as_json: Json = False,
@@ -194,9 +201,9 @@ def person_add(
 
 @rental.command("add")
 def rental_add(
-    device_id: Annotated[str, typer.Argument(metavar="DEVICE")],
+    device_id: DeviceId,
     customer: Annotated[str, typer.Option(help="Name of the customer; a new one is added.")],
-    email: str = typer.Option(...),
+    email: Annotated[str, typer.Option(help="Where notices to the customer go from now on.")],
     lang: Lang = None,
     as_json: Json = False,
 ) -> None:
@@ -212,8 +219,8 @@ def rental_add(
 
 @token.command("create")
 def token_create(
-    role: str = typer.Option(...),
-    name: Annotated[str, typer.Option(help="What the token is for; unique.")] = ...,  # type: ignore[assignment]
+    role: RoleName,
+    name: Annotated[str, typer.Option(help="What the token is for; unique among the valid ones.")],
     customer: Annotated[str | None, typer.Option(help="A customer's token sees that customer's machines only.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -225,8 +232,15 @@ def token_create(
 
 
 @token.command("revoke")
-def token_revoke(name: Annotated[str, typer.Option()], as_json: Json = False) -> None:
+def token_revoke(
+    argument: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the token.")] = None,
+    option: Annotated[str | None, typer.Option("--name", help="The same.")] = None,
+    as_json: Json = False,
+) -> None:
     """End a token."""
+    name = argument or option
+    if not name or (argument and option):
+        raise Refused("name one token: fettle token revoke NAME, or --name NAME")
     with house(read_settings()) as rooms, rooms.database.begin() as connection:
         if not access.revoke_token(connection, name, clock()):
             raise Refused(f"there is no valid token named {name!r}")
@@ -258,13 +272,19 @@ def _role(role: str) -> Role:
 
 @app.command()
 def replay(
-    csv: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="CSV")],
+    csv: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, metavar="CSV", help="First column the time, then sensors.")
+    ],
     device_id: Annotated[str, typer.Option("--device", help="The machine to speak as; it must have been added.")],
     profile: Annotated[str, typer.Option(help="Its profile; columns that it does not name are left out.")],
     speed: Annotated[float, typer.Option(min=0.01, max=10_000, help="So many times faster than recorded.")] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Publish recorded rows through MQTT as a machine, each stamped with the moment of sending."""
+    """Publish recorded rows through MQTT as a machine, each stamped with the moment of sending.
+
+    For trying out, not for a machine in service: the rows count as a new start of it, and what its own box says
+    afterwards is late, or taken for a repetition.
+    """
     from fettle.replaying import replay as replay_rows
 
     with house(read_settings()) as rooms:

@@ -43,13 +43,24 @@ def house(settings: Settings) -> Iterator[House]:
     settings.prepare_home()
     try:
         database = open_database(settings.database)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise CannotStart(f"FETTLE_DATABASE_URL: {error}") from None
     try:
-        migrate(database)
+        _bring_up_to_date(database)
         yield House(settings, database, load_profiles(settings.home / "profiles"))
     finally:
         database.close()
+
+
+def _bring_up_to_date(database: Database) -> None:
+    try:
+        migrate(database)
+    except sa.exc.DatabaseError as error:
+        # Not there, not reached, not a database; a statement of ours that is wrong is no matter of the operator's.
+        if isinstance(error, sa.exc.ProgrammingError | sa.exc.IntegrityError):
+            raise
+        why = " ".join(str(error.orig).split())
+        raise CannotStart(f"FETTLE_DATABASE_URL: the database cannot be opened: {why}") from None
 
 
 def broker_address(settings: Settings) -> tuple[Address, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from fettle.house import CannotStart
 from fettle.settings import Settings
 from ingest.connection import Address
 
@@ -30,7 +31,11 @@ def answering_probes(settings: Settings, checks: Checks, registry: CollectorRegi
     if settings.probe_port is None:
         yield
         return
-    server = _Probes(settings.bind, settings.probe_port, checks, registry or CollectorRegistry())
+    try:
+        server = _Probes(settings.bind, settings.probe_port, checks, registry or CollectorRegistry())
+    except OSError as error:
+        where = f"{settings.bind}:{settings.probe_port}"
+        raise CannotStart(f"FETTLE_BIND, FETTLE_PROBE_PORT: cannot listen on {where}: {error.strerror}") from None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="probes", daemon=True)
     thread.start()
     try:

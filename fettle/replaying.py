@@ -16,6 +16,7 @@ from ingest.connection import Address
 from monitor.devices import Profile
 from monitor.readings import Reading
 from monitor.store.registry import Refused, Registry
+from monitor.store.watching import newest_boot
 
 log = structlog.get_logger()
 
@@ -32,12 +33,22 @@ def replay(rooms: House, path: Path, device_id: str, profile_name: str, speed: f
     device = registry.device(device_id)
     if device.profile != profile_name:
         raise Refused(f"{device_id} is a {device.profile}, not a {profile_name}")
-    rows = list(_rows(path, rooms.profiles[profile_name]))
+    if profile_name not in rooms.profiles:
+        raise Refused(f"profile {profile_name!r} is not known; known are: {', '.join(sorted(rooms.profiles))}")
+    try:
+        rows = list(_rows(path, rooms.profiles[profile_name]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise Refused(f"{path.name} cannot be read as CSV in UTF-8: {error}") from None
     credential = issue_credential(rooms, registry, device)
     service, _ = broker_address(rooms.settings)
     address = replace(service, username=credential.username, password=credential.password)
+    with rooms.database.connect() as connection:
+        # As if the machine had started once more: a boot of another measure would make its own box late for ever.
+        boot = newest_boot(connection, device_id, device.generation) + 1
     try:
-        return _publish(address, credential.client_id, credential.topic, rows, speed)
+        return _publish(address, credential.client_id, credential.topic, boot, rows, speed)
+    except OSError as error:
+        raise Refused(f"the broker at {address.host}:{address.port} cannot be reached: {error}") from None
     finally:
         # The recording's own credential is of no use afterwards.
         registry.end_credential(credential.public_key, clock())
@@ -79,13 +90,13 @@ def _seconds(text: str) -> float:
 
 
 def _publish(
-    address: Address, client_id: str, topic: str, rows: list[tuple[float, dict[str, float]]], speed: float
+    address: Address, client_id: str, topic: str, boot: int, rows: list[tuple[float, dict[str, float]]], speed: float
 ) -> int:
     client = address.client(client_id, clean_session=True)
     client.max_inflight_messages_set(MAX_IN_FLIGHT)
     client.connect(address.host, address.port)
     client.loop_start()
-    boot, sent = clock() // 1000, []
+    sent = []
     encode = msgspec.json.Encoder().encode
     begun = time.monotonic()
     try:
@@ -95,6 +106,8 @@ def _publish(
             sent.append(client.publish(f"{topic}/telemetry", encode(reading), qos=1))
         for message in sent:
             message.wait_for_publish(SEND_TIMEOUT_S)
+            if not message.is_published():
+                break
     finally:
         client.disconnect()
         client.loop_stop()

@@ -3,15 +3,18 @@
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SECRETS = Path("/run/secrets")
+HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,186}[A-Za-z0-9])?")
 
 
 def _known_zone(name: str) -> str:
@@ -23,8 +26,12 @@ def _known_zone(name: str) -> str:
 
 
 def _http_address(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("it must begin with http:// or https://")
+    try:
+        named = bool(urlsplit(url).hostname)
+    except ValueError:
+        named = False
+    if not named or not url.startswith(("http://", "https://")):
+        raise ValueError("it must begin with http:// or https:// and name a host")
     return url.rstrip("/")
 
 
@@ -87,7 +94,11 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
         "127.0.0.1", description="proxies whose X-Forwarded-For says who asks: addresses or networks, with commas"
     )
-    smtp_url: SecretStr | None = Field(None, description="smtp(s)://[user:password@]host:port?from=ADDRESS")
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="smtp(s)://[user:password@]host:port[?from=ADDRESS]; without from, mail comes from "
+        "fettle@ the host of FETTLE_PUBLIC_URL, or fettle@localhost where that is an IP address",
+    )
     webhook_url: SecretStr | None = Field(None, description="operations' webhook, http(s)://…")
     webhook_secret: SecretStr | None = Field(None, description="what posts to the webhook are signed with (whsec_…)")
     webhook_inside: bool = Field(False, description="allow a webhook in a private network")
@@ -95,6 +106,12 @@ class Settings(BaseSettings):
         "Asia/Shanghai", description="the company's time zone: report months, working days"
     )
     lang: Literal["zh", "en"] = Field("en", description="language where nobody has chosen one")
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.mqtt_url is None and self.http_port == self.mqtt_port:
+            raise ValueError(f"FETTLE_HTTP_PORT and FETTLE_MQTT_PORT are both {self.http_port}; each needs its own")
+        return self
 
     @property
     def database(self) -> str:
@@ -111,6 +128,14 @@ class Settings(BaseSettings):
         return self.public_url or f"http://127.0.0.1:{self.http_port}"
 
     @property
+    def sender(self) -> str:
+        """Whom e-mail comes from where FETTLE_SMTP_URL does not say so."""
+        host = urlsplit(self.public).hostname or ""
+        # Mail servers take no bare IP for a domain, and the last label of a name is never a number.
+        named = HOST_NAME.fullmatch(host) and not host.rpartition(".")[2].isdecimal()
+        return f"fettle@{host if named else 'localhost'}"
+
+    @property
     def broker_host(self) -> str:
         """Where the embedded broker is reached from this machine."""
         return "127.0.0.1" if self.bind in ("0.0.0.0", "::") else self.bind  # noqa: S104 (compared, not bound)
@@ -122,7 +147,10 @@ class Settings(BaseSettings):
 
     def prepare_home(self) -> None:
         """Make the data folder; nobody else may look into it."""
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadSettings(f"FETTLE_HOME: {self.home} cannot be a data folder: {error.strerror}") from None
 
 
 class BadSettings(Exception):
@@ -134,8 +162,10 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
+        # What is wrong between two settings has no place of its own, and names both.
         lines = [
-            f"FETTLE_{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}"
+            "".join(f"FETTLE_{str(name).upper()}: " for name in found["loc"][:1])
+            + found["msg"].removeprefix("Value error, ")
             for found in error.errors()
         ]
         raise BadSettings("\n".join(lines)) from None

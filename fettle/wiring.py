@@ -19,7 +19,7 @@ from api.app import create_app
 from api.context import Api
 from fettle.house import CannotStart, House, broker_address, clock, house
 from fettle.metrics import watch_metrics
-from fettle.probing import answering_probes, signs_in
+from fettle.probing import Checks, answering_probes, signs_in
 from fettle.serving import serve
 from fettle.settings import Settings
 from ingest.broker import Broker, BrokerFailed, Tls
@@ -36,6 +36,9 @@ from monitor.store.telemetry import Telemetry, TelemetryUnavailable
 from monitor.store.telemetry_opening import open_telemetry
 
 log = structlog.get_logger()
+
+BACKLOG = 2048
+"""So many connections may wait for the HTTP server to take them up (its own default)."""
 
 LATE_S = 120
 """A tick that has not succeeded for so long, or a message that has waited so long, makes a process not ready."""
@@ -67,7 +70,7 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
         tick_desk(ticks, rooms, desk)
         application = Api(
             rooms.database, telemetry, desk, rooms.profiles, clock, settings.public, settings.lang,
-            settings.timezone, ready={"broker": lambda: subscriber.connected},
+            settings.timezone, ready=hearing(subscriber, ticks),
             registry=watch_metrics(watch, subscriber),
         )  # fmt: skip
         serve(create_app, application, port, settings.trusted_proxies, lambda: announce(rooms, broker))
@@ -86,18 +89,14 @@ def ingest(settings: Settings) -> None:
         subscriber = parts.enter_context(listening(rooms, watch))
         ticks = parts.enter_context(ticking())
         tick_watch(ticks, watch, subscriber)
-        checks = {
-            "broker": lambda: subscriber.connected,
-            "intake": lambda: subscriber.lag_ms(clock()) < LATE_S * 1000,
-            "telemetry": lambda: telemetry.latest("-") or True,
-            "ticks": ticks.in_time,
-        }
+        checks: Checks = {**hearing(subscriber, ticks), "telemetry": lambda: telemetry.latest("-") or True}
         parts.enter_context(answering_probes(settings, checks, watch_metrics(watch, subscriber)))
         until_signal("ingest")
 
 
 def monitor(settings: Settings) -> None:
     """The desk's clocks and the outbox."""
+    needs_shared_telemetry(settings, "monitor")
     with ExitStack() as parts:
         parts.enter_context(only_one(settings, "monitor"))
         rooms = parts.enter_context(house(settings))
@@ -218,6 +217,8 @@ def http_port(settings: Settings) -> Iterator[socket.socket]:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             port.bind((settings.bind, settings.http_port))
+            # A bound port alone could still be taken by another. Who comes before the server is up waits for it.
+            port.listen(BACKLOG)
         except OSError as error:
             where = f"{settings.bind}:{settings.http_port}"
             raise CannotStart(f"FETTLE_BIND, FETTLE_HTTP_PORT: cannot listen on {where}: {error.strerror}") from None
@@ -242,6 +243,7 @@ class Ticks:
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._scheduler.start()
         self._done_at: dict[str, int] = {}
+        self._stopping = threading.Event()
 
     def every(self, seconds: float, name: str, tick: Callable[[], object]) -> None:
         """Call `tick` again and again. A tick that fails is logged, and the next one comes all the same."""
@@ -264,8 +266,13 @@ class Ticks:
         """Whether every tick has succeeded not long ago."""
         return all(clock() - done_at < LATE_S * 1000 for done_at in self._done_at.values())
 
+    def stopping(self) -> bool:
+        """What a long tick asks now and then, to end early."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Waits for the ticks that are under way."""
+        self._stopping.set()
         self._scheduler.shutdown()
 
 
@@ -278,13 +285,22 @@ def ticking() -> Iterator[Ticks]:
         ticks.stop()
 
 
+def hearing(subscriber: Subscriber, ticks: Ticks) -> dict[str, Callable[[], bool]]:
+    """What has to work where machines are listened to."""
+    return {
+        "broker": lambda: subscriber.connected,
+        "intake": lambda: subscriber.lag_ms(clock()) < LATE_S * 1000,
+        "ticks": ticks.in_time,
+    }
+
+
 def tick_watch(ticks: Ticks, watch: Watch, subscriber: Subscriber) -> None:
     ticks.every(0.5, "watch", lambda: watch.tick(clock(), attending=subscriber.attending(clock())))
 
 
 def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
     try:
-        outbox = Outbox(rooms.database, channels(channel_settings(rooms.settings)))
+        outbox = Outbox(rooms.database, channels(channel_settings(rooms.settings)), stopping=ticks.stopping)
     except ValueError as error:
         raise CannotStart(str(error)) from None
     ticks.every(1.0, "desk", lambda: desk.tick(clock()))
@@ -298,6 +314,7 @@ def channel_settings(settings: Settings) -> Channels:
     return Channels(
         home=settings.home,
         smtp_url=revealed(settings.smtp_url),
+        sender=settings.sender,
         webhook_url=revealed(settings.webhook_url),
         webhook_secret=revealed(settings.webhook_secret),
         webhook_inside=settings.webhook_inside,

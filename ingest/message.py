@@ -58,6 +58,11 @@ def parse(topic: str, payload: bytes, received_at: int) -> list[Arrival]:
     return [_one(read, device_id, topic, payload, received_at)]
 
 
+def unreadable(topic: str, payload: bytes, received_at: int) -> Arrival:
+    """What becomes of a message at which reading itself broke: kept as evidence, so that somebody can mend it."""
+    return _rejected("", received_at, Refused("unreadable", "the service could not read this message"), topic, payload)
+
+
 def _one(read: Callable[[bytes], Body], device_id: str, topic: str, payload: bytes, received_at: int) -> Arrival:
     try:
         return Arrival(device_id, received_at, read(payload))
@@ -93,8 +98,9 @@ def _elements(device_id: str, topic: str, payload: bytes, received_at: int) -> I
 
 def _rejected(device_id: str, received_at: int, wrong: Refused, topic: str, payload: bytes) -> Arrival:
     # A copy: a slice of a view would keep the whole message alive.
-    kept = Rejected(wrong.reason, wrong.detail, _printable(topic, MAX_TOPIC_KEPT), bytes(payload[:MAX_KEPT]))
-    return Arrival(device_id, received_at, kept)
+    kept = bytes(payload[:MAX_KEPT])
+    body = Rejected(wrong.reason, wrong.detail, _printable(topic, MAX_TOPIC_KEPT), kept, len(payload))
+    return Arrival(device_id, received_at, body)
 
 
 def _printable(text: str, length: int) -> str:

@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from ingest.bulk import BulkClient
 from ingest.connection import KEEPALIVE_S, Address
-from ingest.message import KINDS, parse
+from ingest.message import KINDS, parse, unreadable
 from monitor.readings import Arrival
 
 log = structlog.get_logger()
@@ -33,6 +33,9 @@ TOPICS = tuple(f"fettle/v1/+/+/{kind}" for kind in KINDS)
 
 Observe = Callable[[Sequence[Arrival], int], None]
 """Stores and decides these arrivals as of now (ms); returns when both are committed, raises when they are not."""
+
+Read = Callable[[str, bytes, int], list[Arrival]]
+"""What a topic and a payload, heard at this moment (ms), mean: a wire format."""
 
 BATCH_BYTES = 4 * 1024 * 1024
 QUEUE_BYTES = 64 * 1024 * 1024
@@ -82,6 +85,7 @@ class Subscriber:
         client_id: str,
         observe: Observe,
         *,
+        read: Read = parse,
         queue_limit: int = 20_000,
         batch_limit: int = 4_000,
         linger_s: float = 0.005,
@@ -90,6 +94,7 @@ class Subscriber:
         """`settle_s`: so long after a connect, messages that an earlier connection left unacked may still come."""
         self.counts = Counts()
         self._observe = observe
+        self._read = read
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
         self._linger_s = linger_s
@@ -360,11 +365,11 @@ class Subscriber:
     def _settled(self, batch: list[_Heard]) -> bool:
         """Has the batch stored and decided, however often that takes; False only when asked to stop before."""
         arrivals: list[Arrival] = []
-        for _, _, topic, payload, received_at, retained in batch:
-            if retained:
+        for heard in batch:
+            if heard.retained:
                 self.counts.retained += 1  # A copy of what was heard when it happened: no news.
             else:
-                arrivals += parse(topic, payload, received_at)
+                arrivals += self._arrivals(heard)
         pause_s, longest_s = RETRY_S
         while arrivals and not self._observed(arrivals):
             if self._stopping.wait(pause_s):
@@ -372,6 +377,14 @@ class Subscriber:
             pause_s = min(2 * pause_s, longest_s)
         self.counts.batches += 1
         return True
+
+    def _arrivals(self, heard: _Heard) -> list[Arrival]:
+        try:
+            return self._read(heard.topic, heard.payload, heard.received_at)
+        except Exception:
+            # Reading is meant never to raise. Where it does, one message must not hold up all that come after it.
+            log.exception("read_failed", bytes=len(heard.payload))
+            return [unreadable(heard.topic, heard.payload, heard.received_at)]
 
     def _observed(self, arrivals: Sequence[Arrival]) -> bool:
         try:

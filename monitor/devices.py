@@ -148,3 +148,5 @@ class Device(msgspec.Struct, frozen=True):
     profile: str
     generation: int = 0
     site_id: int | None = None
+    renewed_at: int = 0
+    """When this generation began, 0 for the first: what was said or heard before is the earlier box's."""

@@ -92,6 +92,8 @@ class Rejected(NamedTuple):
     """A sentence for people: what was wrong, where, and what is allowed."""
     topic: str
     payload: bytes
+    payload_bytes: int = 0
+    """How long it was where `payload` is only its beginning; 0 where that is the whole."""
 
 
 class Arrival(NamedTuple):

@@ -81,6 +81,8 @@ class Stream:
     boot: int = -1
     course: Course = field(default_factory=Course)
     parked: dict[int, Message] = field(default_factory=dict)
+    boot_before: int = -1
+    """The last boot of the box that was replaced by this generation's."""
     waiting_since: int = 0
     """When (server clock) the present gap was first seen; meaningful while something is parked."""
 

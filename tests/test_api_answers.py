@@ -2,14 +2,21 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from api.pages import Course
+from api.paging import MAX_ITEMS
+from api.past import KEPT_MS, SCOPES_KEPT
 from api.shapes import epoch_ms, rfc3339
-from monitor.store import schema
+from ingest.message import parse
+from monitor.readings import Arrival, Rejected
+from monitor.store import schema, watching
 from monitor.store.access import Role
+from monitor.store.queries import Scope
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -53,6 +60,114 @@ def test_fleet_health(fresh: World) -> None:
     assert [(site["site_name"], site["bad"]) for site in health["by_site"] if site["bad"]] == [
         ("Quarry Sandberg", 1), ("Tunnel North", 1),
     ]  # fmt: skip
+
+
+def test_the_days_may_be_seconds_old_but_the_counts_are_of_now(fresh: World) -> None:
+    with fresh.client("ops") as ops, fresh.client("customer") as customer:
+        address = "/api/v1/fleet/health"
+        before, theirs = ops.get(address).json(), customer.get(address).json()
+        with fresh.database.begin() as connection:
+            connection.execute(sa.update(schema.fault).values(cleared_at=fresh.began))
+            connection.execute(
+                sa.update(schema.fault).values(occurred_at=fresh.began - DAY, opened_at=fresh.began - DAY)
+            )
+        fresh.at = fresh.began + KEPT_MS - 1
+        soon = ops.get(address).json()
+        fresh.at = fresh.began + KEPT_MS
+        later = ops.get(address).json()
+    assert soon["devices"]["good_on_hire"] == later["devices"]["good_on_hire"] == 2
+    shares = [health["availability"]["on_hire"] for health in (before, soon, later)]
+    assert [share["now"] for share in shares] == [0.0, 1.0, 1.0]
+    assert shares[0]["lower"] == shares[1]["lower"] > shares[2]["lower"]
+    assert theirs["availability"]["on_hire"]["lower"] != before["availability"]["on_hire"]["lower"]
+
+
+def test_what_is_kept_of_the_past_is_bounded(fresh: World) -> None:
+    for customer_id in range(SCOPES_KEPT + 5):
+        fresh.api.past(Scope(fresh.began, customer_id))
+    first = fresh.api.past(Scope(fresh.began, SCOPES_KEPT))
+    assert fresh.api.past(Scope(fresh.began + 1, SCOPES_KEPT)) is first
+    assert fresh.api.past(Scope(fresh.began - 1, SCOPES_KEPT)) is not first
+    assert len(fresh.api.pasts._kept) == SCOPES_KEPT
+
+
+def test_a_bad_machine_that_is_silent_does_not_report(fresh: World) -> None:
+    with fresh.client("ops") as client:
+        assert "2 machines are silent or were never heard" in client.get("/").text
+        fresh.ticket("gen-a", "silent", severity="routine")
+        assert client.get("/api/v1/fleet/health").json()["devices"]["unknown"] == 2
+        assert "3 machines are silent or were never heard" in client.get("/").text
+        with fresh.database.begin() as connection:
+            connection.execute(sa.delete(schema.fault).where(schema.fault.c.kind == "silent"))
+            connection.execute(sa.update(schema.device).values(first_heard_at=1))
+        assert "Every machine reports." in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("lang", "on_hire_ms", "words"),
+    [
+        ("en", None, "The line begins once a machine is on hire."),
+        ("zh", None, "有设备在租后开始显示曲线。"),
+        ("en", HOUR, "One point a day: the line begins after the first full day."),
+        ("zh", HOUR, "每天一个点：满一天后开始连成曲线。"),  # noqa: RUF001
+        ("en", 25 * HOUR, ""),
+    ],
+)
+def test_a_course_that_has_not_begun_says_so(fresh: World, lang: str, on_hire_ms: int | None, words: str) -> None:
+    with fresh.database.begin() as connection:
+        connection.execute(sa.delete(schema.commitment))
+        connection.execute(sa.update(schema.ticket).values(rental_id=None))
+        connection.execute(sa.delete(schema.rental))
+    if on_hire_ms:
+        fresh.hire("gen-b", 2, fresh.began - on_hire_ms)
+    with fresh.client("ops") as client:
+        page = client.get(f"/?lang={lang}").text
+    begins = re.search('<p class="begins">(.*?)</p>', page)
+    assert (begins[1] if begins else "") == words
+    drawn = re.search('<polyline points="([^"]+)"', page)
+    assert (len(drawn[1].split()) if drawn else 0) == (2 if on_hire_ms else 0)
+
+
+def test_a_day_alone_is_a_dash() -> None:
+    known, nothing = (0.9, 1.0), (None, None)
+    course = Course.of([nothing, known, nothing, known, known])
+    assert course.line == ["100.0,25.0 200.0,25.0", "450.0,25.0 600.0,25.0"]
+    assert course.known == 3
+
+
+REFUSED = {
+    "zh": (
+        "目前无法执行此步骤。工单状态为：已核实。现在可以：派工、接单、已解决、取消工单。",  # noqa: RUF001
+        "请选择前往的技术人员。",
+        "目前无法执行此步骤。工单状态为：已取消。您目前没有可执行的步骤。",  # noqa: RUF001
+    ),
+    "en": (
+        (
+            "This step is not possible now. The ticket stands at: verified. Possible now: Send technician, Accept, "
+            "Resolved, Cancel ticket."
+        ),
+        "Choose the technician who goes.",
+        "This step is not possible now. The ticket stands at: cancelled. No further step is open to you.",
+    ),
+}
+
+
+@pytest.mark.parametrize("lang", list(REFUSED))
+def test_a_refused_step_is_explained_in_the_pages_language(fresh: World, lang: str) -> None:
+    with fresh.client() as client:
+        signed_in = client.post("/sign-in", data={"secret": fresh.link(Role.OPS)})
+        client.headers["Cookie"] = f"{signed_in.headers['set-cookie'].partition(';')[0]}; fettle_lang={lang}"
+        pages = [client.post(f"/tickets/1/{verb}") for verb in ("verify", "verify", "dispatch", "cancel", "verify")]
+    assert [page.status_code for page in pages] == [303, 409, 409, 303, 409]
+    refusals = [found for page in pages for found in re.findall('role="alert">(.*?)</p>', page.text)]
+    assert refusals == list(REFUSED[lang])
+
+
+def test_a_program_that_posts_to_a_page_is_refused_as_a_program(company: World) -> None:
+    with company.client("ops") as client:
+        answer = client.post("/tickets/1/arrive")
+    assert answer.status_code == 409
+    assert "verify" in answer.json()["allowed"]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +273,7 @@ def test_tickets_by_machine_and_status(company: World, query: str, ids: list[int
 def test_a_profile_leaves_out_what_it_has_not(company: World) -> None:
     with company.client("ops") as client:
         profile = client.get("/api/v1/profiles/diesel_generator").json()
-    assert profile["start_timeout_s"] == 30
+    assert (profile["start_timeout_s"], profile["report_interval_s"]) == (30, 10)
     sensors = {sensor["name"]: sensor for sensor in profile["sensors"]}
     assert sensors["coolant_temp_c"] == {
         "name": "coolant_temp_c", "unit": "°C", "nominal": 82.7,
@@ -170,8 +285,10 @@ def test_a_profile_leaves_out_what_it_has_not(company: World) -> None:
 def test_telemetry_by_default_is_the_last_hour(fresh: World) -> None:
     with fresh.client("ops") as client:
         series = client.get("/api/v1/devices/gen-a/telemetry?metric=coolant_temp_c").json()
-    assert (series["bucket_s"], len(series["points"])) == (0, 359)
-    first = series["points"][0]
+    assert (series["bucket_s"], len(series["items"])) == (0, 359)
+    told = (series["device_id"], series["metric"], series["unit"], series["next"])
+    assert told == ("gen-a", "coolant_temp_c", "°C", None)
+    first = series["items"][0]
     assert first["min"] == first["mean"] == first["max"]
     assert set(first) == {"at", "min", "max", "mean"}
 
@@ -183,9 +300,9 @@ def test_telemetry_is_never_more_than_a_chart_can_show(fresh: World) -> None:
             "/api/v1/devices/gen-b/telemetry",
             params={"metric": "coolant_temp_c", "from": rfc3339(fresh.began - DAY), "to": fresh.began},
         ).json()
-    assert 500 < len(series["points"]) <= 2000
+    assert 500 < len(series["items"]) <= 2000
     assert series["bucket_s"] > 2
-    assert all(point["min"] <= point["mean"] <= point["max"] for point in series["points"])
+    assert all(point["min"] <= point["mean"] <= point["max"] for point in series["items"])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +310,8 @@ def test_telemetry_is_never_more_than_a_chart_can_show(fresh: World) -> None:
     [
         "devices?colour=red",
         "devices?limit=0",
-        "devices?limit=501",
+        "devices?limit=-1",
+        "devices?limit=many",
         "devices?cursor=nonsense",
         "devices?cursor=MTIz",  # a number, where this list counts by id
         "devices?status=broken",
@@ -203,6 +321,8 @@ def test_telemetry_is_never_more_than_a_chart_can_show(fresh: World) -> None:
         "devices/gen-a/telemetry",
         "devices/gen-a/telemetry?metric=x&from=yesterday",
         "devices/gen-a/telemetry?metric=x&from=2026-01-01T00:00:00",
+        "devices/gen-a/telemetry?metric=x&from=2026-01-01%2000:00:00",
+        "devices/gen-a/telemetry?metric=x&from=2026-01-01%2008:00",
         "devices/gen-a/telemetry?metric=x&from=2000&to=1000",
         "devices/gen-a/telemetry?metric=x&from=99999999999999999",
     ],
@@ -258,6 +378,81 @@ def test_a_ticket_walks_its_life(fresh: World) -> None:
         assert client.post("/api/v1/tickets/1/explode").status_code == 422
 
 
+@pytest.mark.parametrize("address", ["devices", "tickets", "rentals", "sites", "people", "notices", "rejected"])
+def test_more_than_a_page_holds_is_a_full_page(company: World, address: str) -> None:
+    with company.client("ops") as client:
+        full, more = (client.get(f"/api/v1/{address}?limit={limit}") for limit in (MAX_ITEMS, 10**30))
+    assert (full.status_code, more.status_code) == (200, 200)
+    assert more.json() == full.json()
+
+
+def test_a_full_page_holds_no_more_than_it_may(fresh: World) -> None:
+    with fresh.at_once():
+        for n in range(MAX_ITEMS + 1):
+            fresh.insert(schema.site, name=f"site {n}", timezone="UTC")
+    with fresh.client("ops") as client:
+        page = client.get("/api/v1/sites?limit=9999").json()
+    assert len(page["items"]) == MAX_ITEMS
+    assert page["next"]
+
+
+@pytest.mark.parametrize(
+    ("address", "what"),
+    [
+        ("devices/gen%20a", "machine"),
+        ("devices/" + "x" * 65, "machine"),
+        ("devices/gen.a/telemetry?metric=coolant_temp_c", "machine"),
+        ("tickets/0", "ticket"),
+        ("tickets/first", "ticket"),
+        (f"tickets/{2**63}/commitments", "ticket"),
+        ("profiles/" + "x" * 65, "profile"),
+    ],
+)
+def test_an_id_that_nothing_can_have_is_one_that_nothing_has(company: World, address: str, what: str) -> None:
+    with company.client("ops") as client:
+        answer = client.get(f"/api/v1/{address}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"] == f"There is no such {what} here."
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "is_problem"),
+    [
+        ("/api", False, True),
+        ("/api/nothing", False, True),
+        ("/api/v1/devices/gen-a/nothing", True, True),
+        ("/nothing", True, True),
+        ("/machines/no-such", True, True),
+        ("/machines/x.y", True, True),
+        ("/nothing", False, False),
+        ("/apinothing", False, False),
+    ],
+)
+def test_programs_are_told_of_unknown_paths_as_programs(
+    company: World, path: str, token: bool, is_problem: bool
+) -> None:
+    with company.client("ops" if token else "") as client:
+        answer = client.get(path)
+    assert answer.status_code == 404
+    assert (answer.headers["content-type"] == "application/problem+json") is is_problem
+
+
+def test_a_plus_that_was_not_encoded(fresh: World) -> None:
+    at = f"{fresh.began // 1000 * 1000}"
+    with fresh.client("ops") as client:
+
+        def asked(to: str) -> object:
+            answer = client.get(f"/api/v1/devices/gen-a/telemetry?metric=coolant_temp_c&from=1794990000000&to={to}")
+            assert answer.status_code == 200, answer.text
+            return answer.json()["items"]
+
+        whole = asked(at)
+        local = datetime.fromtimestamp(int(at) / 1000, timezone(timedelta(hours=8))).isoformat()
+        assert local.endswith("+08:00")
+        assert asked(local) == asked(local.replace("+", "%2B")) == asked(local.replace("T", " ")) == whole
+
+
 def test_what_came_in_broken(company: World) -> None:
     with company.client("ops") as client:
         item = client.get("/api/v1/rejected").json()["items"][0]
@@ -265,9 +460,45 @@ def test_what_came_in_broken(company: World) -> None:
     assert item["payload"] == "{\ufffd" + "x" * 498
 
 
-def test_openapi_tells_every_route(company: World) -> None:
+def test_a_dead_letter_tells_how_long_it_was(fresh: World) -> None:
+    arrivals = parse("fettle/v1/00/gen-a/telemetry", b"x" * 300_000, fresh.began)
+    short = Arrival("gen-a", fresh.began, Rejected("bad_json", "no JSON", "gen-a/telemetry", b"{"))
+    with fresh.database.begin() as connection:
+        watching.save_rejected(connection, [*arrivals, short])
+    with fresh.client("ops") as client:
+        items = client.get("/api/v1/rejected").json()["items"]
+    assert [(item["reason"], item["payload_bytes"]) for item in items[:2]] == [("bad_json", 1), ("bad_topic", 300_000)]
+
+
+def test_what_grows_by_itself_is_bounded(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MAX_REPLIES", 3)
+    now = fresh.began
+    with fresh.at_once():
+        for n, age in enumerate((0, 1, 2, 3, 4, 31 * DAY)):
+            at = now - age
+            fresh.insert(schema.reply, device_id="gen-a", command_id=f"c{n}", at=at, received_at=at, ok=True, result={})
+        for n, age in enumerate((-HOUR, DAY - 1, DAY + 1)):
+            old = {"hash": f"{n}", "role": "ops", "expires_at": now - age}
+            fresh.insert(schema.login_link, **old)
+            fresh.insert(schema.session, **old, created_at=now - 2 * DAY)
+    with fresh.database.begin() as connection:
+        watching.prune(connection, now)
+        kept = [
+            set(connection.execute(sa.select(column)).scalars())
+            for column in (schema.reply.c.command_id, schema.login_link.c.hash, schema.session.c.hash)
+        ]
+    assert kept == [{"c0", "c1", "c2"}, {"0", "1"}, {"0", "1"}]
+    monkeypatch.undo()
+    with fresh.database.begin() as connection:
+        watching.prune(connection, now + 30 * DAY + 1)
+        left = connection.execute(sa.select(schema.reply.c.command_id)).scalars().all()
+    assert left == []
+
+
+@pytest.mark.parametrize("address", ["/api/v1/openapi.json", "/openapi.json"])
+def test_openapi_tells_every_route(company: World, address: str) -> None:
     with company.client("customer") as client:
-        told = client.get("/api/v1/openapi.json").json()
+        told = client.get(address).json()
     operations = [operation for path in told["paths"].values() for operation in path.values()]
     assert len(operations) >= 15
     assert all(operation.get("description") for operation in operations)
@@ -281,12 +512,27 @@ def test_probes(fresh: World) -> None:
         figures = client.get("/metrics").text
         assert 'fettle_machines{condition="bad"} 2.0' in figures
         assert "fettle_tickets_open 3.0" in figures
+        assert "fettle_notices_queued 0.0" in figures
         assert 'route="/healthz"' in figures
         fresh.api.ready["broker"] = lambda: False  # type: ignore[index]
         fresh.telemetry.close()
         answer = client.get("/readyz")
         assert (answer.status_code, answer.json()["failing"]) == (503, ["telemetry", "broker"])
         assert str(fresh.database.engine.url.database) not in answer.text
+
+
+def test_metrics_tell_how_the_outbox_stands_and_name_nobody(fresh: World) -> None:
+    common = {
+        "kind": "breach", "ticket_id": 1, "channel": "email", "recipient": "tang@example.com", "lang": "en",
+        "subject": "gen-a", "body": "gen-a at Tunnel North", "queued_at": fresh.began,
+    }  # fmt: skip
+    for n, (status, due_ms) in enumerate((("queued", -90_500), ("queued", HOUR), ("failed", -DAY), ("sent", -DAY))):
+        fresh.insert(schema.notice, cause=f"m{n}", status=status, next_try_at=fresh.began + due_ms, **common)
+    with fresh.client() as client:
+        figures = client.get("/metrics").text
+    for line in ("queued 2.0", "failed 1.0", "overdue_seconds 90.5"):
+        assert f"\nfettle_notices_{line}\n" in figures
+    assert not re.search("gen-a|tang|Tunnel", figures)
 
 
 def test_a_failure_tells_strangers_nothing(fresh: World) -> None:

@@ -233,6 +233,13 @@ def test_smtp_urls(url: str, relay: tuple[str, int, str, str, str]) -> None:
     assert "password" not in repr(read)
 
 
+def test_the_sender_is_another_s_word_where_the_url_has_none() -> None:
+    assert parse_smtp_url("smtp://127.0.0.1:2525", "fettle@rent.example").sender == "fettle@rent.example"
+    assert parse_smtp_url("smtp://h?from=f@e.com", "fettle@rent.example").sender == "f@e.com"
+    with pytest.raises(ValueError, match="from=ADDRESS is missing or no e-mail address"):
+        parse_smtp_url("smtp://h?from=", "fettle@rent.example")
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -469,6 +476,19 @@ def test_a_letter_goes_all_the_way(database: Database) -> None:
     assert [recipients for recipients, _ in postbox.letters] == [["tech@example.com"]]
     refused = row(database, 2)
     assert (refused.status, refused.tries, refused.last_error) == ("failed", 1, "550 no such user")
+
+
+def test_a_round_ends_between_two_letters_when_it_is_to_stop(database: Database) -> None:
+    postbox = Postbox()
+    queue(database, 5)
+    with serving(postbox) as relay:
+        outbox = Outbox(database, {"email": Mail(relay)}, stopping=lambda: len(postbox.letters) >= 2)
+        assert outbox.deliver_due(NOW) == Delivered(sent=2)
+        assert outbox.deliver_due(NOW) == Delivered()
+    assert len(postbox.letters) == 2
+    # The others were not even begun.
+    assert [(row(database, n).status, row(database, n).tries) for n in (3, 4, 5)] == [("queued", 0)] * 3
+    assert row(database, 3).claimed_until is None
 
 
 @pytest.mark.parametrize("status", ["withdrawn", "sent", "failed"])

@@ -17,6 +17,7 @@ import pytest
 from ingest.broker import Broker
 from ingest.connection import Address, BadAddress
 from ingest.credentials import Credential
+from ingest.message import parse
 from ingest.passwords import PasswordFiles
 from ingest.subscriber import Subscriber, begin_session
 from monitor.devices import topic
@@ -210,6 +211,24 @@ def test_what_breaks_the_contract_is_handed_on_and_acked(session: tuple[Address,
     # The broker promises order within a topic, not between two.
     reasons = sorted(arrival.body.reason for arrival in store.arrivals if isinstance(arrival.body, Rejected))
     assert (reasons, store.seqs) == (["bad_json", "too_large"], [0])
+
+
+def test_a_message_at_which_reading_itself_breaks_holds_up_no_other(
+    session: tuple[Address, str], device: Client
+) -> None:
+    def brittle(topic: str, payload: bytes, received_at: int) -> list[Arrival]:
+        if payload == b"boom":
+            raise ZeroDivisionError
+        return parse(topic, payload, received_at)
+
+    store = Store()
+    with listening(*session, store, read=brittle) as subscriber:
+        for payload in (reading(0), "boom", reading(1)):
+            device.publish(f"{DEVICE}/telemetry", payload)
+        until(lambda: subscriber.counts.acked == 3)
+    (rejected,) = [arrival.body for arrival in store.arrivals if isinstance(arrival.body, Rejected)]
+    assert (rejected.reason, rejected.topic, rejected.payload) == ("unreadable", f"{DEVICE}/telemetry", b"boom")
+    assert store.seqs == [0, 1]
 
 
 @contextmanager

@@ -210,9 +210,16 @@ def test_another_sensor_is_another_ticket():
 
 
 def test_silence_after_a_failed_start_joins_that_ticket():
-    opened = opening(FaultKind.SILENT, "", None, standing(tickets=[(("startup_failure", ""), 4)]))
+    dead = ("startup_failure", "")
+    opened = opening(FaultKind.SILENT, "", None, standing(faults=[(dead, 8)], tickets=[(dead, 4)]))
     assert opened is not None
     assert (opened.joins_ticket, opened.opens_ticket) == (4, False)
+
+
+def test_silence_after_a_start_that_worked_again_is_a_ticket_of_its_own():
+    opened = opening(FaultKind.SILENT, "", None, standing(tickets=[(("startup_failure", ""), 4)]))
+    assert opened is not None
+    assert (opened.joins_ticket, opened.opens_ticket) == (None, True)
 
 
 def test_a_mere_note_opens_no_ticket():

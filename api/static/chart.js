@@ -12,11 +12,11 @@
   const clockTime = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: zone });
   const fullTime = new Intl.DateTimeFormat(lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: zone });
 
-  function columns({ points, bucket_s }) {
+  function columns({ items, bucket_s }) {
     const [at, mean, low, high] = [[], [], [], []];
     const maxGap = Math.max(Number(maxGapS), 2 * bucket_s);
     let before = null;
-    for (const point of points) {
+    for (const point of items) {
       const t = Date.parse(point.at) / 1000;
       if (before !== null && t - before > maxGap) {
         at.push((t + before) / 2);

@@ -51,9 +51,10 @@ def opening(kind: FaultKind, subject: str, found: Severity | None, standing: Sta
         return None
     severity = severity_of(kind, found, on_hire=standing.on_hire)
     joins = standing.open_tickets.get((kind, subject))
-    if joins is None and kind is FaultKind.SILENT:
+    dead = (FaultKind.STARTUP_FAILURE, "")
+    if joins is None and kind is FaultKind.SILENT and dead in standing.open_faults:
         # A machine that failed to start and then fell silent is one job for one technician.
-        joins = standing.open_tickets.get((FaultKind.STARTUP_FAILURE, ""))
+        joins = standing.open_tickets.get(dead)
     return Opening(severity, joins, opens_ticket=joins is None and severity is not Severity.NOTE)
 
 

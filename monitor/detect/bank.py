@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Rows, State
+from monitor.detect.detector import Attended, Detector, Ended, Rows, State
 from monitor.detect.finding import Evidence, Finding, Reason, Report
 from monitor.detect.memory import Memory
 from monitor.detect.models import Models
@@ -93,11 +93,25 @@ class Bank:
             detector.clock_ahead(state, row, at, received_at, report)
         return report.by_position()
 
-    def tick(self, now: int, attended_since: int) -> list[Finding]:
-        """What shows in nothing being heard. `attended_since`: since when we listen without a gap of our own."""
-        report = self._report()
+    def release(self, device_id: str, kind: FaultKind, subject: str) -> None:
+        """Let go of a fault that the desk has ended; what is still wrong is found anew."""
+        memory = self._memory
+        row = memory.row.get(device_id)
+        if row is None:
+            return
+        names = self._models.names[memory.model[row]]
+        cell = int(memory.first[row]) + names.index(subject) if subject in names else None
+        memory.changed[row] = True
         for detector, state in self._each():
-            detector.tick(state, now, attended_since, report)
+            if detector.kind is kind:
+                detector.release(state, Ended(row, cell, subject))
+
+    def tick(self, now: int, attended_since: int, away_ms: int = 0) -> list[Finding]:
+        """What shows in nothing being heard. `attended_since`: since when we listen without a gap of our own;
+        `away_ms`: how long that gap was."""
+        report, attended = self._report(), Attended(attended_since, away_ms)
+        for detector, state in self._each():
+            detector.tick(state, now, attended, report)
         found = self._leave(now) + report.by_device()
         rows = self._rows_of([finding.device_id for finding in found])
         self._memory.changed[rows[rows >= 0]] = True

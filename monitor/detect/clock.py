@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Fields, Rows, State
+from monitor.detect.detector import Detector, Ended, Fields, Rows, State
 from monitor.detect.finding import Evidence, Reason, Report
 from monitor.devices import FaultKind
 from monitor.readings import What
@@ -28,6 +28,7 @@ class Clock(Detector):
 
     name: ClassVar[str] = "clock"
     version: ClassVar[int] = 1
+    kind: ClassVar[FaultKind | None] = FaultKind.WRONG_CLOCK
     takes_late: ClassVar[bool] = True
     device_fields: ClassVar[Fields] = [
         ("from_at", "<i8"),  # device, of the first reading of the present run of equal lag
@@ -66,6 +67,10 @@ class Clock(Detector):
             report.add(
                 int(here[i]), position, FaultKind.WRONG_CLOCK, "", bool(opens[i]), since, self.rule, evidence
             )  # fmt: skip
+
+    def release(self, state: State, ended: Ended) -> None:
+        for field in ("open", "count", "sane"):
+            state.device[field][ended.row] = 0
 
     def clock_ahead(self, state: State, row: int, at: int, received_at: int, report: Report) -> None:
         own = state.device[row]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Fields, Rows, State
+from monitor.detect.detector import Detector, Ended, Fields, Rows, State
 from monitor.detect.finding import Evidence, Report
 from monitor.devices import FaultKind, Severity
 from monitor.readings import What
@@ -31,6 +31,7 @@ class Codes(Detector):
 
     name: ClassVar[str] = "codes"
     version: ClassVar[int] = 1
+    kind: ClassVar[FaultKind | None] = FaultKind.FAULT_CODE
     device_fields: ClassVar[Fields] = [("open", "<u8", (OPEN_CODES,))]
 
     def step(self, state: State, rows: Rows, report: Report) -> None:
@@ -46,6 +47,9 @@ class Codes(Detector):
             report.add(
                 row, position, FaultKind.FAULT_CODE, code, opened, int(rows.at[i]), self.rule, evidence, severity
             )  # fmt: skip
+
+    def release(self, state: State, ended: Ended) -> None:
+        self._remember(state, ended.row, ended.subject, opened=False)
 
     def _remember(self, state: State, row: int, code: str, opened: bool) -> bool:
         """Whether this is news: a code that did not stand and now does, or the other way round."""

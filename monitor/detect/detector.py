@@ -2,17 +2,36 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.detect.finding import Report
 from monitor.detect.models import Models
+from monitor.devices import FaultKind
 from monitor.readings import Floats, Ints, Status
 
 Records = npt.NDArray[np.void]
 Fields = list[tuple[str, str]] | list[tuple[str, str, tuple[int, ...]]] | list[Any]
+
+
+class Attended(NamedTuple):
+    """Since when (server, ms) the service has been listening without a gap of its own, and how long that gap was."""
+
+    since: int
+    away_ms: int = 0
+
+
+class Ended(NamedTuple):
+    """A fault of one machine that the desk has ended, as when a person closed or cancelled its ticket.
+
+    `cell` is that of the sensor `subject`, where it is one.
+    """
+
+    row: int
+    cell: int | None
+    subject: str
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,8 @@ class Detector:
     """What fields hold before anything is known, where that is not 0."""
     takes_late: ClassVar[bool] = False
     """Whether rows found late reach step() too. They may prove life, and nothing else."""
+    kind: ClassVar[FaultKind | None] = None
+    """The kind of fault that it opens, if it opens any."""
     cell_kind: ClassVar[str] = ""
 
     @property
@@ -118,8 +139,11 @@ class Detector:
     def clock_ahead(self, state: State, row: int, at: int, received_at: int, report: Report) -> None:
         """A message was rejected because its time lies ahead of ours."""
 
-    def tick(self, state: State, now: int, attended_since: int, report: Report) -> None:
+    def tick(self, state: State, now: int, attended: Attended, report: Report) -> None:
         """Find what shows in nothing being heard. Changes state only where it finds something."""
+
+    def release(self, state: State, ended: Ended) -> None:
+        """Let go of a fault of this detector's `kind`, so that it is found anew if it is still there."""
 
     def renew(self, state: State, row: int) -> None:
         """The box on this machine was replaced: its boots begin again."""

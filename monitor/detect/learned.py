@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.detect.detector import Detector, Fields, Rows, State
+from monitor.detect.detector import Detector, Ended, Fields, Rows, State
 from monitor.detect.finding import Evidence, Report, Sign
 from monitor.detect.models import Models
 from monitor.devices import FaultKind
@@ -44,6 +44,7 @@ class Learned(Detector):
 
     name: ClassVar[str] = "learned"
     version: ClassVar[int] = 1
+    kind: ClassVar[FaultKind | None] = FaultKind.ANOMALY
     device_fields: ClassVar[Fields] = [
         ("beyond_at", "<i8"),  # `at` of the first reading of the present run beyond the threshold
         ("calm_at", "<i8"),  # `at` of the first reading of the present run with no channel out
@@ -106,6 +107,10 @@ class Learned(Detector):
             mine = np.flatnonzero((of == i) & (score >= 0))
             signs = self._signs(sensor[mine], value[mine], expected[mine], score[mine])
             self._tell(state, rows, i, float(worst[i]), signs, report)
+
+    def release(self, state: State, ended: Ended) -> None:
+        for field in ("open", "beyond", "calm"):
+            state.device[field][ended.row] = 0
 
     def _judge(self, state: State, rows: Rows, worst: Floats, calm: npt.NDArray[np.bool_]) -> list[int]:
         """Count the runs beyond and below; turn the machines that have lasted, and answer them."""

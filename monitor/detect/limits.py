@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Fields, Rows, State
+from monitor.detect.detector import Detector, Ended, Fields, Rows, State
 from monitor.detect.finding import Evidence, Report
 from monitor.detect.models import Models
 from monitor.devices import FaultKind, Profile, Sensor
@@ -22,6 +22,7 @@ class Limits(Detector):
 
     name: ClassVar[str] = "limits"
     version: ClassVar[int] = 1
+    kind: ClassVar[FaultKind | None] = FaultKind.LIMIT
     cell_kind: ClassVar[str] = FaultKind.LIMIT
     cell_fields: ClassVar[Fields] = [
         ("since", "<i8"),  # `at` of the first sample of the present run beyond the band; 0: not beyond
@@ -71,6 +72,11 @@ class Limits(Detector):
         for i in np.flatnonzero(opens | clears).tolist():
             began = int(since[i] if opens[i] else inside_at[i])
             self._tell(rows, int(of[i]), self._sensors[sensor[i]], float(value[i]), bool(opens[i]), began, report)
+
+    def release(self, state: State, ended: Ended) -> None:
+        if ended.cell is not None:
+            for field in ("since", "inside_at", "open"):
+                state.cell[field][ended.cell] = 0
 
     def _tell(
         self, rows: Rows, of: int, sensor: Sensor, value: float, opened: bool, since_at: int, report: Report

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Fields, Rows, State
+from monitor.detect.detector import Attended, Detector, Ended, Fields, Rows, State
 from monitor.detect.finding import Evidence, Reason, Report
 from monitor.detect.models import Models
 from monitor.detect.startup import Startup
@@ -12,6 +12,8 @@ from monitor.devices import FaultKind
 from monitor.readings import Ints, Status
 
 MISSED_REPORTS = 3
+LONGEST_BACK_OFF_MS = 120_000
+"""What docs/wire-contract.md asks of firmware: back off up to two minutes."""
 
 
 class Silence(Detector):
@@ -23,6 +25,7 @@ class Silence(Detector):
 
     name: ClassVar[str] = "silence"
     version: ClassVar[int] = 1
+    kind: ClassVar[FaultKind | None] = FaultKind.SILENT
     takes_late: ClassVar[bool] = True
     device_fields: ClassVar[Fields] = [
         ("heard_at", "<i8"),  # server; 0: never
@@ -67,18 +70,29 @@ class Silence(Detector):
         for _ in self._hear(state, np.array([row]), np.array([received_at])):
             self._clear(state, row, 0, report)
 
-    def tick(self, state: State, now: int, attended_since: int, report: Report) -> None:
+    def tick(self, state: State, now: int, attended: Attended, report: Report) -> None:
         own, heard_at = state.device, state.device["heard_at"]
         waits = (state.model < 0) | (heard_at == 0) | (own["open"] > 0) | (state.of(Startup)["pending_at"] > 0)
         lost = ~waits & (own["lost_at"] > 0)
-        missing_ms = now - np.maximum(heard_at, attended_since)
-        missed = ~waits & ~lost & (own["goodbye_at"] == 0) & (missing_ms > self._patience_ms[state.model])
+        missing_ms = now - np.maximum(heard_at, attended.since)
+        # A firmware that backs off by doubling may wait as long again as we were away before it tries to connect.
+        returning_ms = min(attended.away_ms, LONGEST_BACK_OFF_MS) + self._patience_ms // MISSED_REPORTS
+        patience_ms = np.where(
+            heard_at < attended.since,
+            np.maximum(self._patience_ms, returning_ms)[state.model],
+            self._patience_ms[state.model],
+        )
+        missed = ~waits & ~lost & (own["goodbye_at"] == 0) & (missing_ms > patience_ms)
         for row in np.flatnonzero(lost).tolist():
             self._open(state, row, int(own["lost_at"][row]), Reason.LOST, report)
         for row in np.flatnonzero(missed).tolist():
             self._open(state, row, int(heard_at[row]), Reason.MISSED_REPORTS, report)
         for row in np.flatnonzero((state.model >= 0) & (own["open"] > 0) & (heard_at > own["silent_at"])).tolist():
             self._clear(state, row, 0, report)
+
+    def release(self, state: State, ended: Ended) -> None:
+        state.device["open"][ended.row] = 0
+        state.device["lost_at"][ended.row] = 0
 
     def renew(self, state: State, row: int) -> None:
         state.device["boot"][row] = 0

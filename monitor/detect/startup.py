@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.detect.detector import Detector, Fields, Records, Rows, State
+from monitor.detect.detector import Attended, Detector, Ended, Fields, Records, Rows, State
 from monitor.detect.finding import Evidence, Reason, Report
 from monitor.detect.models import Models
 from monitor.devices import FaultKind
@@ -38,6 +38,7 @@ class Startup(Detector):
 
     name: ClassVar[str] = "startup"
     version: ClassVar[int] = 1
+    kind: ClassVar[FaultKind | None] = FaultKind.STARTUP_FAILURE
     device_fields: ClassVar[Fields] = [
         ("pending_at", "<i8"),  # device, when the pending start began; 0: none
         ("pending_received", "<i8"),  # server, of the same
@@ -110,10 +111,10 @@ class Startup(Detector):
             self._tell(own, row, 0, status.at, window_ms, report)
             own["pending_at"] = 0
 
-    def tick(self, state: State, now: int, attended_since: int, report: Report) -> None:
+    def tick(self, state: State, now: int, attended: Attended, report: Report) -> None:
         own = state.device
         # While we were not listening nobody could be heard to start: the time begins again with our own return.
-        waited_ms = now - np.maximum(own["pending_received"], attended_since)
+        waited_ms = now - np.maximum(own["pending_received"], attended.since)
         due = (state.model >= 0) & (own["pending_at"] > 0) & (waited_ms >= self._timeout_ms[state.model])
         for row in np.flatnonzero(due).tolist():
             record = own[row : row + 1]
@@ -122,6 +123,10 @@ class Startup(Detector):
             window_ms = int(self._window_ms[state.model[row]])
             self._tell(record, row, 0, int(record["pending_at"][0]), window_ms, report)
             record["pending_at"] = 0
+
+    def release(self, state: State, ended: Ended) -> None:
+        for field in ("open", "pending_at", "uncranked", "attempts", "boots"):
+            state.device[field][ended.row] = 0
 
     def renew(self, state: State, row: int) -> None:
         state.device["boot"][row] = 0

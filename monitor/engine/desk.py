@@ -1,6 +1,6 @@
 """The desk: opens and clears faults, walks tickets, notes what their clocks run into. Each in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -19,6 +19,8 @@ from monitor.store.database import Database
 SETTLE_MS = 120_000
 """A fault that cleared by itself must stay away this long before its customer hears that all is well."""
 CROSSINGS_A_TICK = 1_000
+ENDED = (Status.RESOLVED, Status.CLOSED, Status.CANCELLED)
+"""Statuses in which a ticket takes no fault in any more: what comes back is a ticket of its own."""
 
 
 class NoSuchTicket(LookupError):
@@ -61,10 +63,9 @@ class Desk:
         if opening is None:
             return
         ticket_id = opening.joins_ticket
-        if opening.opens_ticket:
+        # Between two statements somebody may have ended the ticket that the fault was to join (PostgreSQL).
+        if opening.opens_ticket or (ticket_id is not None and not self._rejoin(connection, ticket_id, finding, now)):
             ticket_id = self._open_ticket(connection, finding, standing, opening, now)
-        elif ticket_id is not None:
-            self._rejoin(connection, ticket_id, finding, now)
         cases.insert_fault(
             connection, device_id=finding.device_id, kind=finding.kind, subject=finding.subject,
             severity=opening.severity, opened_at=now, occurred_at=finding.occurred_at,
@@ -89,15 +90,21 @@ class Desk:
         self._tell(connection, ticket_id, Event(Happening.OPENED), now)
         return ticket_id
 
-    def _rejoin(self, connection: Connection, ticket_id: int, finding: Finding, now: int) -> None:
-        """A fault joins a ticket that is still open; a customer who was told that all is well hears again."""
+    def _rejoin(self, connection: Connection, ticket_id: int, finding: Finding, now: int) -> bool:
+        """A fault joins a ticket that is still open; a customer who was told that all is well hears again.
+
+        False where the ticket has ended meanwhile.
+        """
         row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
+        if row.status in ENDED:
+            return False
         if (row.kind, row.subject) != (finding.kind, finding.subject):
-            return
+            return True
         cases.mark_recurred(connection, ticket_id)
         told = cases.withdraw_notices(connection, ticket_id, notices.Kind.FAULT_RESOLVED)
         if not told and row.cleared_at is not None:
             self._tell(connection, ticket_id, Event(Happening.RECURRED, turn=row.recurrences + 1), now)
+        return True
 
     def _clear(self, connection: Connection, finding: Finding, standing: Standing, now: int) -> None:
         fault_id = standing.open_faults.get((finding.kind, finding.subject))
@@ -107,6 +114,16 @@ class Desk:
         cases.note_change(connection, now, "fault_cleared", finding.device_id, ticket_id)
         if ticket_id is not None and cases.mark_cleared(connection, ticket_id, now):
             self._tell_resolved(connection, ticket_id, now, now + SETTLE_MS)
+
+    def forget(self, connection: Connection, device_ids: Collection[str], now: int) -> None:
+        """Detectors begin anew on these machines (another version, a machine that came back): what they had found is
+        cleared, and found again if it is still there. Nobody is told that all is well."""
+        if not device_ids:
+            return
+        for fault in cases.forget_faults(connection, device_ids, now):
+            if fault.ticket_id is not None:
+                cases.mark_cleared(connection, fault.ticket_id, now)
+            cases.note_change(connection, now, "fault_cleared", fault.device_id, fault.ticket_id)
 
     # --- people walk tickets ---
 

@@ -32,7 +32,12 @@ class Sorted:
     rejected: list[Arrival] = field(default_factory=list)
     statuses: list[tuple[Device, int, Status]] = field(default_factory=list)
     replies: list[tuple[Device, int, Reply]] = field(default_factory=list)
-    ahead: list[Message] = field(default_factory=list)
+    ahead: list[tuple[str, int, int]] = field(default_factory=list)
+    """(device_id, at, received_at) of what came from the future."""
+    released: int = 0
+    """Faults that the desk ended, up to this row, are let go of with this commit."""
+    unseeded: set[str] = field(default_factory=set)
+    """Machines whose detectors begin without memory: what they had found is no longer theirs."""
     courses: dict[CourseKey, Course] = field(default_factory=dict)
     """The courses that changed, to be saved."""
 
@@ -69,8 +74,12 @@ class Intake:
         elif device is None:
             why = f"device {device_id} is not known here, or its access has ended"
             self.out.rejected.append(dead_letter(arrival, "unknown_device", why))
+        elif body.at > received_at + AHEAD_MS and not isinstance(body, Reading | Event):
+            self.out.rejected.append(dead_letter(arrival, "clock_ahead", _ahead(body.at, received_at)))
+            self.out.ahead.append((device_id, body.at, received_at))
         elif isinstance(body, Reading | Event):
-            self._place(Message(device_id, device.generation, received_at, body.at < self.late_before, body))
+            generation = device.generation - self._is_of_the_box_before(device, received_at, body)
+            self._place(Message(device_id, generation, received_at, body.at < self.late_before, body))
         elif isinstance(body, Status):
             self.out.statuses.append((device, received_at, body))
         else:
@@ -82,8 +91,11 @@ class Intake:
     def _place(self, message: Message) -> None:
         device_id, generation, _, _, body = message
         stream = self.streams.get(device_id)
-        if stream is None or stream.generation != generation:
+        if stream is None or stream.generation < generation:
             stream = self._new_generation(stream, message)
+        if generation < self.devices[device_id].generation:
+            self._place_older(message)
+            return
         if body.boot > stream.boot:
             course = stream.course
             self._unpark(stream.begin(body.boot), course)
@@ -109,8 +121,17 @@ class Intake:
         if old is not None:
             course = old.course
             self._unpark(old.begin(old.boot), course)
-        stream = self.streams[message.device_id] = Stream(message.generation)
+        stream = self.streams[message.device_id] = Stream(message.generation, boot_before=old.boot if old else -1)
         return stream
+
+    def _is_of_the_box_before(self, device: Device, received_at: int, body: Reading | Event) -> bool:
+        """Whether the replaced box said this: before it was replaced, or queued in the broker when it was."""
+        if received_at < device.renewed_at:
+            return device.generation > 0
+        stream = self.streams.get(device.device_id)
+        if stream is None or body.at >= device.renewed_at:
+            return False
+        return body.boot == (stream.boot if stream.generation < device.generation else stream.boot_before)
 
     def _park(self, stream: Stream, message: Message) -> None:
         already = stream.parked.get(message.body.seq)
@@ -145,9 +166,8 @@ class Intake:
         self.out.courses[message.name[:3]] = course
         at = message.body.at
         if at > message.received_at + AHEAD_MS:
-            self.out.ahead.append(message)
-            ours = message.received_at
-            self._reject(message, "clock_ahead", f"at = {at} lies more than 5 min ahead of the server's clock ({ours})")
+            self.out.ahead.append((message.device_id, at, message.received_at))
+            self._reject(message, "clock_ahead", _ahead(at, message.received_at))
         elif at < self.oldest:
             self._reject(message, "too_old", f"at = {at} is older than what is kept (since {self.oldest})")
         else:
@@ -162,6 +182,10 @@ class Intake:
         boot, seq = message.body.boot, message.body.seq
         why = f"boot {boot}, seq {seq} was taken before with other content; boot must grow with each start"
         self._reject(message, "boot_reused", why)
+
+
+def _ahead(at: int, received_at: int) -> str:
+    return f"at = {at} lies more than 5 min ahead of the server's clock ({received_at})"
 
 
 def dead_letter(of: Arrival | Message, reason: str, detail: str) -> Arrival:

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from monitor.detect import Bank, Finding
-from monitor.devices import Device, Profile
+from monitor.devices import Device, FaultKind, Profile
 from monitor.engine.desk import Desk
 from monitor.engine.intake import LATE_MS, CourseKey, Intake, Sorted, dead_letter
 from monitor.readings import Arrival, Batch, Message
@@ -53,6 +53,11 @@ class Attention:
     until: int
     away_from: int | None = None
 
+    @property
+    def away_ms(self) -> int:
+        """How long the last gap of our own was."""
+        return 0 if self.away_from is None else self.since - self.away_from
+
     def note(self, now: int) -> None:
         if now - self.until > OWN_GAP_MS:
             self.away_from, self.since = self.until, now
@@ -91,6 +96,7 @@ class Watch:
         self._heard: set[str] = set()
         self._last_heard: dict[str, int] = {}
         self._version = -1
+        self._unseeded: set[str] = set()
         self.bank = Bank(profiles)
         with database.begin() as connection:
             self._progress = watching.take_over(connection, owner)
@@ -126,7 +132,7 @@ class Watch:
             self._attending = attending
             if any(stream.parked for stream in self._waiting()):
                 self._observe([], now)
-            findings = self.bank.tick(now, self.attention.since) if attending else []
+            findings = self.bank.tick(now, self.attention.since, self.attention.away_ms) if attending else []
             if findings or now >= self._snapshot_at:
                 self._commit(Sorted(), [], findings, now, snapshot=True)
             self._stale = False
@@ -171,8 +177,8 @@ class Watch:
         known.update(device.device_id for device, _, _ in found.replies)
         if known:
             self.bank.alive(sorted(known), now)
-        for message in found.ahead:
-            findings += self.bank.clock_ahead(message.device_id, message.body.at, message.received_at)
+        for device_id, at, received_at in found.ahead:
+            findings += self.bank.clock_ahead(device_id, at, received_at)
         for device, received_at, status in found.statuses:
             findings += self.bank.status(device.device_id, status, received_at)
         return findings
@@ -196,6 +202,8 @@ class Watch:
             watching.save_statuses(connection, found.statuses)
             watching.save_replies(connection, found.replies)
             watching.save_heard(connection, heard)
+            watching.drop_released(connection, found.released)
+            self.desk.forget(connection, found.unseeded, now)
             self.desk.record(connection, findings, now)
             if snapshot:
                 watching.save_snapshots(connection, progress.last_batch, self.bank.snapshot())
@@ -261,7 +269,6 @@ class Watch:
         """Stand exactly where the last commit was: snapshots, and the telemetry stored since."""
         self.telemetry.forget_after(self._progress.last_batch)
         with self.database.connect() as connection:
-            self._version = registry.version(connection)
             self._devices = {device.device_id: device for device in registry.devices(connection)}
             self._streams = watching.load_streams(connection, self._devices)
             self._heard = watching.first_heard(connection)
@@ -277,25 +284,33 @@ class Watch:
         for batch in self.telemetry.replay(snapshot_batch):
             self.bank.step(batch)
             replayed += 1
-        # A box that was replaced while we were away, and has not been heard yet, begins anew only now.
-        self.bank.place(self._devices.values())
+        self._unseeded = self._devices.keys() - states.keys() | set(fresh)
+        # What operators and the desk changed since is followed before anything else: a box that was replaced while
+        # we were away and has not been heard yet begins anew only then.
+        self._version = -1
         self._snapshot_at = now
         self._stale = False
         log.info("watch_ready", devices=len(self._devices), last_batch=self._progress.last_batch, replayed=replayed)
 
     def _refresh(self, now: int) -> None:
-        """Follow what operators changed."""
+        """Follow what operators changed, and let go of faults that the desk ended."""
         with self.database.connect() as connection:
             version = registry.version(connection)
             if version == self._version:
                 return
             devices = {device.device_id: device for device in registry.devices(connection)}
+            released = watching.load_released(connection)
         self.bank.remove(self._devices.keys() - devices.keys())
         self.bank.place(devices.values())
+        for ended in released:
+            self.bank.release(ended.device_id, FaultKind(ended.kind), ended.subject)
+        unseeded = self._unseeded | (devices.keys() - self._devices.keys())
         # Streams of machines that are gone stay: what is parked of them was acknowledged, and is still taken in.
         self._devices, self._version = devices, version
-        # A replaced box changes detectors, and no replay does it again: saved before anything of it is taken in.
-        self._commit(Sorted(), [], [], now, snapshot=True)
+        # All this changes detectors, and no replay does it again: saved before anything more is taken in.
+        found = Sorted(released=released[-1].id if released else 0, unseeded=unseeded)
+        self._commit(found, [], [], now, snapshot=True)
+        self._unseeded = set()
 
     def _waiting(self) -> list[Stream]:
         return [self._streams[device_id] for device_id in self._parked_ids]

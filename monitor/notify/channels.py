@@ -31,6 +31,8 @@ class Settings:
 
     home: Path
     smtp_url: str = ""
+    sender: str = ""
+    """Whom e-mail comes from where the URL does not say so."""
     webhook_url: str = ""
     webhook_secret: str = ""
     webhook_inside: bool = False
@@ -45,7 +47,7 @@ def channels(settings: Settings) -> Mapping[str, Channel]:
     log = LogFile(settings.home / "notices.log")
     found: dict[str, Channel] = {"log": log, "email": log}
     if settings.smtp_url:
-        found["email"] = Mail(parse_smtp_url(settings.smtp_url))
+        found["email"] = Mail(parse_smtp_url(settings.smtp_url, settings.sender))
     if settings.webhook_url:
         target = parse_webhook_url(settings.webhook_url, inside=settings.webhook_inside)
         found["webhook"] = Webhook(target, settings.webhook_secret)

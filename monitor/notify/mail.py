@@ -39,8 +39,9 @@ class Relay:
     password: str = field(default="", repr=False)
 
 
-def parse_smtp_url(url: str) -> Relay:
-    """`smtp[s]://[USER:PASSWORD@]HOST[:PORT]?from=ADDRESS[&tls=none|starttls]`.
+def parse_smtp_url(url: str, sender: str = "") -> Relay:
+    """`smtp[s]://[USER:PASSWORD@]HOST[:PORT][?from=ADDRESS][&tls=none|starttls]`; without
+    `from`, mail comes from `sender`.
 
     smtps is TLS from the first byte. smtp asks for STARTTLS where it signs in at another machine, and is plain
     where it does not sign in; `tls` says otherwise. Raises ValueError with a sentence that holds no password.
@@ -49,15 +50,16 @@ def parse_smtp_url(url: str) -> Relay:
     if parts.scheme not in ("smtp", "smtps"):
         _wrong(f"the scheme must be smtp or smtps, not {parts.scheme!r}")
     if not parts.hostname:
-        _wrong("a host is missing (smtp://HOST:PORT?from=ADDRESS)")
+        _wrong("a host is missing (smtp://HOST:PORT)")
     if parts.path.strip("/"):
         _wrong("nothing may stand between host and '?'")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if bool(user) != bool(password):
         _wrong("a user and a password belong together")
     query = _query(parts.query)
-    name, sender = parseaddr(query.get("from", ""))
-    if not ADDRESS.fullmatch(sender) or not query["from"].isprintable():
+    given = query.get("from", sender)
+    name, sender = parseaddr(given)
+    if not ADDRESS.fullmatch(sender) or not given.isprintable():
         _wrong("from=ADDRESS is missing or no e-mail address")
     tls = "implicit" if parts.scheme == "smtps" else _tls(query.get("tls", ""), parts.hostname, signs_in=bool(user))
     port = given_port or SMTP_DEFAULT_PORTS[TLS[tls]]

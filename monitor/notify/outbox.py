@@ -8,7 +8,7 @@ again under the same Message-ID and cause.
 import random
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +82,18 @@ class _Claimed(NamedTuple):
 class Outbox:
     """Delivers from one database through the channels, by the name a notice is queued for."""
 
-    def __init__(self, database: Database, channels: Mapping[str, Channel], rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        channels: Mapping[str, Channel],
+        rng: random.Random | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`stopping`: asked before every send; once it is true, a round begins no other and ends."""
         self._database = database
         self._channels = channels
         self._rng = rng or random.Random()  # noqa: S311 (spreads retries, guards nothing)
+        self._stopping = stopping
 
     def deliver_due(self, now: int, limit: int = 200) -> Delivered:
         """Send what is due at `now` (epoch ms), at most `limit` a channel. Blocks: call it off the event loop.
@@ -113,6 +121,8 @@ class Outbox:
         done = {"sent": 0, "retried": 0, "failed": 0}
         ends = time.monotonic() + ROUND_S
         for notice_id in self._due(channel, now, limit):
+            if self._stopping():
+                break
             claimed = self._claim(notice_id, now)
             if claimed is None:
                 continue

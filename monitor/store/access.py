@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, insert, or_, select, update
 
-from monitor.store.registry import write_audit
+from monitor.store.registry import Refused, check_text, write_audit
 from monitor.store.schema import customer, login_link, person, session, token
 
 LINK_MINUTES = 15
@@ -51,10 +51,14 @@ def hashed(secret: str) -> str:
 def create_token(connection: Connection, role: Role, name: str, now: int, *, customer_id: int | None = None) -> str:
     """A new bearer token. It is shown once; the database keeps its hash.
 
-    Raises ValueError where a customer's token names no customer: it would see nothing, or worse.
+    Raises Refused where a customer's token names no customer (it would see nothing, or worse), and where a valid token
+    has the name already.
     """
+    check_text("token name", name, 120)
     if (role is Role.CUSTOMER) != (customer_id is not None):
-        raise ValueError("a token names a customer when its role is customer, and only then")
+        raise Refused("a token names a customer (--customer NAME) when its role is customer, and only then")
+    if connection.execute(select(token.c.id).where(token.c.name == name, token.c.revoked_at.is_(None))).first():
+        raise Refused(f"there is a valid token named {name!r} already; fettle token revoke ends it")
     secret = f"fettle_{secrets.token_urlsafe(32)}"
     values = {"hash": hashed(secret), "role": role, "name": name, "customer_id": customer_id, "created_at": now}
     token_id = connection.execute(insert(token).values(values).returning(token.c.id)).scalar_one()

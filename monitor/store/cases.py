@@ -1,6 +1,6 @@
 """Faults, tickets, steps, commitments and notices: what the desk loads and saves, inside its caller's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,8 +10,10 @@ from monitor.desk.commitments import Commitment
 from monitor.desk.faults import Standing
 from monitor.desk.notices import Person
 from monitor.desk.tickets import Status, Step, Ticket
+from monitor.devices import FaultKind
 from monitor.store import schema
 from monitor.store.database import insert_new
+from monitor.store.registry import raise_version
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -65,11 +67,27 @@ def clear_fault(connection: Connection, fault_id: int, ended_at: int, now: int) 
 
 
 def end_faults(connection: Connection, ticket_id: int, now: int) -> None:
-    """A ticket that is closed or cancelled takes its open faults along."""
+    """A ticket that is closed or cancelled takes its open faults along, and the detectors let go of them."""
     c = schema.fault.c
-    connection.execute(
-        sa.update(schema.fault).where(c.ticket_id == ticket_id, c.cleared_at.is_(None)).values(cleared_at=now)
-    )
+    standing = c.ticket_id == ticket_id, c.cleared_at.is_(None)
+    ended = connection.execute(sa.select(c.device_id, c.kind, c.subject).where(*standing)).all()
+    if not ended:
+        return
+    connection.execute(sa.update(schema.fault).where(*standing).values(cleared_at=now))
+    connection.execute(sa.insert(schema.released), [row._asdict() for row in ended])
+    raise_version(connection)
+
+
+def forget_faults(connection: Connection, device_ids: Collection[str], now: int) -> list[Row]:
+    """Clear what detectors had found on machines that they no longer remember. Answers the rows."""
+    c = schema.fault.c
+    found = connection.execute(
+        sa.select(c.id, c.device_id, c.ticket_id)
+        .where(c.device_id.in_(device_ids), c.cleared_at.is_(None), c.kind != FaultKind.REPORTED)
+    ).all()  # fmt: skip
+    for fault in found:
+        connection.execute(sa.update(schema.fault).where(c.id == fault.id).values(cleared_at=now))
+    return list(found)
 
 
 def mark_cleared(connection: Connection, ticket_id: int, now: int) -> bool:

@@ -44,13 +44,17 @@ def open_database(url: str) -> Database:
 
     Raises ValueError where the scheme is another.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError:
+        raise ValueError("it is no URL; allowed are sqlite:///PATH and postgresql://…") from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername == "sqlite":
         return Database(_open_sqlite(parsed))
     if parsed.drivername == "postgresql+psycopg":
-        return Database(sa.create_engine(parsed, pool_pre_ping=True, pool_size=8, max_overflow=8))
+        # Errors are logged, and parameters are addresses and texts of notices.
+        return Database(sa.create_engine(parsed, pool_pre_ping=True, pool_size=8, max_overflow=8, hide_parameters=True))
     raise ValueError(
         f"the database URL begins with {parsed.drivername!r}; allowed are sqlite:///PATH and postgresql://…"
     )
@@ -59,7 +63,8 @@ def open_database(url: str) -> Database:
 def _open_sqlite(url: sa.URL) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
+    waiting = {"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
+    engine = sa.create_engine(url, connect_args=waiting, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:

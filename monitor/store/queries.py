@@ -93,6 +93,13 @@ def tally(connection: Connection, scope: Scope) -> Rows:
     return connection.execute(select(*columns).group_by(*groups).order_by(one.c.profile, one.c.site_name)).all()
 
 
+def not_reporting(connection: Connection, scope: Scope) -> int:
+    """How many machines are silent or were never heard, bad ones too: those that are bad count as bad only."""
+    one = _machines(scope).where(device.c.retired_at.is_(None), unheard).subquery()
+    number: int = connection.execute(select(func.count()).select_from(one)).scalar_one()
+    return number
+
+
 def device_row(connection: Connection, scope: Scope, device_id: str) -> AnyRow | None:
     """One machine, or None where there is none that the asker may see."""
     return connection.execute(_machines(scope).where(device.c.device_id == device_id)).one_or_none()
@@ -115,9 +122,10 @@ def _open_fault(*clauses: ColumnElement[bool]) -> ColumnElement[bool]:
     return exists().where(fault.c.device_id == device.c.device_id, fault.c.cleared_at.is_(None), *clauses)
 
 
+unheard = or_(device.c.first_heard_at.is_(None), _open_fault(fault.c.kind == FaultKind.SILENT.value))
 condition_now: ColumnElement[str] = case(
     (_open_fault(fault.c.severity.in_(BAD)), literal("bad")),
-    (or_(device.c.first_heard_at.is_(None), _open_fault(fault.c.kind == FaultKind.SILENT.value)), literal("unknown")),
+    (unheard, literal("unknown")),
     else_=literal("good"),
 )
 
@@ -304,7 +312,9 @@ def _fault_periods(connection: Connection, start_at: int) -> tuple[dict[str, lis
     bad: dict[str, list[Period]] = defaultdict(list)
     silent: dict[str, list[Period]] = defaultdict(list)
     wanted = or_(fault.c.severity.in_(BAD), fault.c.kind == FaultKind.SILENT.value)
-    statement = select(fault).where(wanted, or_(fault.c.cleared_at.is_(None), fault.c.cleared_at > start_at))
+    c = fault.c
+    columns = (c.device_id, c.kind, c.severity, c.occurred_at, c.opened_at, c.cleared_at)
+    statement = select(*columns).where(wanted, or_(fault.c.cleared_at.is_(None), fault.c.cleared_at > start_at))
     for row in connection.execute(statement):
         # A device's clock may run ahead; a fault did not begin after the service knew of it.
         period = (min(row.occurred_at, row.opened_at), row.cleared_at)

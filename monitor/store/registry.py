@@ -60,7 +60,7 @@ class Registry:
 
     def add_site(self, name: str, *, remote: bool, timezone: str, now: int) -> int:
         """Add a site. `timezone` is an IANA name."""
-        _check_text("site name", name, 120)
+        check_text("site name", name, 120)
         try:
             ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -85,22 +85,32 @@ class Registry:
             write_audit(connection, now, self.actor, "device_added", f"device:{device_id}", after=values)
         return Device(device_id, profile, 0, site_id)
 
+    def cut_off(self, device_id: str, now: int) -> None:
+        """Refuse all credentials that a machine has; it stays known, and a new card lets it in again."""
+        with self._change() as connection:
+            _device(connection, device_id)
+            _end_credentials(connection, device_id, now)
+            write_audit(connection, now, self.actor, "device_cut_off", f"device:{device_id}")
+
     def renew_device(self, device_id: str, now: int) -> Device:
-        """The box on a machine was replaced: a new generation begins, credentials of earlier ones are refused."""
+        """The box on a machine was replaced: a new generation begins, credentials of earlier ones are refused.
+
+        Whatever the old box still says from now on would be taken for the new one's: cut it off first.
+        """
         with self._change() as connection:
             row = _device(connection, device_id)
             generation = row.generation + 1
             connection.execute(
                 sa.update(schema.device)
                 .where(schema.device.c.device_id == device_id)
-                .values(generation=generation, revoked_at=None)
+                .values(generation=generation, revoked_at=None, renewed_at=now)
             )
             _end_credentials(connection, device_id, now)
             write_audit(
                 connection, now, self.actor, "device_renewed", f"device:{device_id}",
                 {"generation": row.generation}, {"generation": generation},
             )  # fmt: skip
-        return Device(device_id, row.profile, generation, row.site_id)
+        return Device(device_id, row.profile, generation, row.site_id, now)
 
     def revoke_device(self, device_id: str, now: int) -> None:
         """Refuse all of a machine's credentials; a connected one is cut off."""
@@ -146,10 +156,14 @@ class Registry:
         self, name: str, role: str, email: str, *, phone: str, lang: str, customer: str | None, now: int
     ) -> int:
         """Add somebody who signs in or is told things."""
-        _check_text("name", name, 200)
+        check_text("name", name, 200)
         _check_choice("role", role, ROLES)
         _check_choice("lang", lang, LANGS)
         _check_email(email)
+        if phone:
+            check_text("phone", phone, 40)
+        if customer is not None:
+            check_text("customer", customer, 200)
         if (role == "customer") != (customer is not None):
             raise Refused("--customer NAME belongs to role customer, and role customer needs it")
         with self._change() as connection:
@@ -164,12 +178,15 @@ class Registry:
 
     def add_rental(self, device_id: str, customer: str, email: str, *, lang: str, now: int) -> int:
         """Put a machine on hire at once. A rental that runs already is taken over: it ends now, audited."""
-        _check_text("customer", customer, 200)
+        check_text("customer", customer, 200)
         _check_choice("lang", lang, LANGS)
         _check_email(email)
         with self._change() as connection:
             _device(connection, device_id)
             customer_id = _customer(connection, customer, email, lang)
+            # The machines' notices go to whom the newest rental names.
+            c = schema.customer.c
+            connection.execute(sa.update(schema.customer).where(c.id == customer_id).values(email=email, lang=lang))
             before = self._end_rental(connection, device_id, now)
             rental_id = _insert(
                 connection, schema.rental, {"device_id": device_id, "customer_id": customer_id, "starts_at": now}
@@ -191,8 +208,9 @@ def devices(connection: Connection) -> list[Device]:
     """The machines whose messages are taken: not retired, not revoked."""
     c = schema.device.c
     rows = connection.execute(
-        sa.select(c.device_id, c.profile, c.generation, c.site_id).where(c.retired_at.is_(None), c.revoked_at.is_(None))
-    )
+        sa.select(c.device_id, c.profile, c.generation, c.site_id, sa.func.coalesce(c.renewed_at, 0))
+        .where(c.retired_at.is_(None), c.revoked_at.is_(None))
+    )  # fmt: skip
     return [Device(*row) for row in rows]
 
 
@@ -232,11 +250,11 @@ def _site_id(connection: Connection, name: str) -> int:
 
 
 def _customer(connection: Connection, name: str, email: str, lang: str) -> int:
+    """The customer of this name; one who is new is added with this address and language."""
     c = schema.customer.c
     found = connection.execute(sa.select(c.id).where(c.name == name)).scalar()
     if found is None:
         return _insert(connection, schema.customer, {"name": name, "email": email, "lang": lang})
-    connection.execute(sa.update(schema.customer).where(c.id == found).values(email=email, lang=lang))
     return int(found)
 
 
@@ -261,7 +279,7 @@ def _refuse_existing(connection: Connection, table: sa.Table, what: str, name: s
         raise Refused(f"{what} {name!r} exists already")
 
 
-def _check_text(what: str, text: str, longest: int) -> None:
+def check_text(what: str, text: str, longest: int) -> None:
     if not text.strip() or len(text) > longest or not text.isprintable():
         raise Refused(f"{what}: 1 to {longest} printable characters are allowed, not {text[:longest]!r}")
 

@@ -65,6 +65,8 @@ device = Table(
     _at("added_at", optional=False),
     _at("retired_at"),
     _at("revoked_at"),
+    # When the present generation began; what was said before belongs to the box before.
+    _at("renewed_at"),
     # What the machine last said of its connection (the retained status topic).
     _at("online_at"),
     Column("connection", String(8), nullable=True),
@@ -203,7 +205,8 @@ progress = Table(
 
 # --- the desk ------------------------------------------------------------------------------------------------------
 
-OPEN_TICKET = "status NOT IN ('closed', 'cancelled')"
+# A fault that comes back after its ticket was resolved is a new promise: a ticket, clocks and alerts of its own.
+OPEN_TICKET = "status NOT IN ('resolved', 'closed', 'cancelled')"
 
 ticket = Table(
     "ticket",
@@ -255,6 +258,17 @@ fault = Table(
           postgresql_where=text("cleared_at IS NULL")),
     Index("ix_fault_cleared", "cleared_at"),
 )  # fmt: skip
+
+# Faults that a person ended by closing or cancelling their ticket: the detectors are told to let go of them, so that
+# what is still wrong is found anew. A row goes once its detector has.
+released = Table(
+    "released",
+    metadata,
+    _serial(),
+    Column("device_id", String(64), nullable=False),
+    Column("kind", String(24), nullable=False),
+    Column("subject", String(64), nullable=False),
+)
 
 # Every turn of a ticket: who did what, when it happened, when it was recorded.
 step = Table(
@@ -327,11 +341,13 @@ token = Table(
     _serial(),
     Column("hash", String(64), nullable=False, unique=True),
     Column("role", String(16), nullable=False),
-    Column("name", String(120), nullable=False, unique=True),
+    Column("name", String(120), nullable=False),
     Column("customer_id", ForeignKey("customer.id"), nullable=True),
     _at("created_at", optional=False),
     _at("revoked_at"),
-)
+    Index("uq_token_valid_name", "name", unique=True, sqlite_where=text("revoked_at IS NULL"),
+          postgresql_where=text("revoked_at IS NULL")),
+)  # fmt: skip
 
 login_link = Table(
     "login_link",
@@ -367,7 +383,7 @@ audit = Table(
     Column("after", JSON, nullable=True),
 )
 
-# What pages follow (Last-Event-ID): one row a change, pruned after a day.
+# What pages follow (Last-Event-ID): one row a change, pruned after a day; an id never comes twice.
 change = Table(
     "change",
     metadata,
@@ -376,6 +392,7 @@ change = Table(
     Column("what", String(24), nullable=False),
     Column("device_id", String(64), nullable=True),
     Column("ticket_id", BigInteger, nullable=True),
+    sqlite_autoincrement=True,
 )
 
 # Raised by one with every change of devices, sites, rentals, people: every process polls it each second.

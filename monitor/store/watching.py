@@ -14,6 +14,9 @@ from monitor.store import schema
 from monitor.store.database import insert_new, upsert
 
 MAX_REJECTED = 100_000
+MAX_REPLIES = 100_000
+DAY_MS = 86_400_000
+REPLY_DAYS = 30
 LOOK_BACK = 200
 _encode = msgspec.json.Encoder().encode
 _BODY: dict[str, type[Reading] | type[Event]] = {"reading": Reading, "event": Event}
@@ -94,6 +97,13 @@ def heard_generations(connection: Connection) -> dict[str, int]:
     return {row.device_id: row.newest for row in connection.execute(newest)}
 
 
+def newest_boot(connection: Connection, device_id: str, generation: int) -> int:
+    """The newest boot that was taken in of this generation of a device; 0 where none was."""
+    c = schema.seen.c
+    newest = sa.select(sa.func.max(c.boot)).where(c.device_id == device_id, c.generation == generation)
+    return connection.execute(newest).scalar() or 0
+
+
 def load_course(connection: Connection, device_id: str, generation: int, boot: int) -> Course:
     """What was taken of one boot; an empty course where nothing was."""
     c = schema.seen.c
@@ -167,7 +177,7 @@ def save_rejected(connection: Connection, arrivals: Sequence[Arrival]) -> None:
         rows.append({
             "received_at": received_at, "device_id": device_id[:64], "topic": body.topic[:400],
             "reason": body.reason, "detail": body.detail, "payload": body.payload[:4096],
-            "payload_bytes": len(body.payload),
+            "payload_bytes": body.payload_bytes or len(body.payload),
         })  # fmt: skip
     if rows:
         connection.execute(sa.insert(schema.rejected), rows)
@@ -181,11 +191,25 @@ def is_dead_letter(connection: Connection, device_id: str, payload: bytes) -> bo
 
 
 def prune(connection: Connection, now: int) -> None:
-    """Bound what grows by itself: dead letters by number, the change log by age (a day)."""
+    """Bound what grows by itself: dead letters by number, replies by number and age, the change log by age (a day),
+    and what signed people in a day after it expired."""
     c = schema.rejected.c
     newest = connection.execute(sa.select(sa.func.max(c.id))).scalar() or 0
     connection.execute(sa.delete(schema.rejected).where(c.id <= newest - MAX_REJECTED))
-    connection.execute(sa.delete(schema.change).where(schema.change.c.at < now - 86_400_000))
+    connection.execute(sa.delete(schema.change).where(schema.change.c.at < now - DAY_MS))
+    _prune_replies(connection, now)
+    for table in (schema.login_link, schema.session):
+        connection.execute(sa.delete(table).where(table.c.expires_at < now - DAY_MS))
+
+
+def _prune_replies(connection: Connection, now: int) -> None:
+    c = schema.reply.c
+    connection.execute(sa.delete(schema.reply).where(c.received_at < now - REPLY_DAYS * DAY_MS))
+    beyond = sa.select(c.received_at).order_by(c.received_at.desc()).offset(MAX_REPLIES).limit(1)
+    newest_too_many = connection.execute(beyond).scalar()
+    if newest_too_many is not None:
+        # Of those that came in the same millisecond as the first one too many, none is kept.
+        connection.execute(sa.delete(schema.reply).where(c.received_at <= newest_too_many))
 
 
 def save_statuses(connection: Connection, statuses: Sequence[tuple[Device, int, Status]]) -> None:
@@ -226,6 +250,16 @@ def save_heard(connection: Connection, heard: Mapping[str, int]) -> None:
 def first_heard(connection: Connection) -> set[str]:
     c = schema.device.c
     return set(connection.execute(sa.select(c.device_id).where(c.first_heard_at.is_not(None))).scalars())
+
+
+def load_released(connection: Connection) -> list[sa.Row[*tuple[Any, ...]]]:
+    """Faults that the desk ended and the detectors have not let go of yet."""
+    return list(connection.execute(sa.select(schema.released).order_by(schema.released.c.id)))
+
+
+def drop_released(connection: Connection, until: int) -> None:
+    if until:
+        connection.execute(sa.delete(schema.released).where(schema.released.c.id <= until))
 
 
 def save_snapshots(connection: Connection, batch: int, states: Mapping[str, bytes]) -> None:

@@ -132,7 +132,7 @@ def test_a_hot_machine_gets_its_ticket_and_its_chart_through_four_processes(apar
 
 
 def chart(apart: Apart, device_id: str) -> list[float]:
-    return [point["max"] for point in apart.get(f"devices/{device_id}/telemetry", metric=SENSOR)["points"]]
+    return [point["max"] for point in apart.get(f"devices/{device_id}/telemetry", metric=SENSOR)["items"]]
 
 
 def notices_log(apart: Apart) -> str:
@@ -165,7 +165,7 @@ def test_without_its_broker_ingest_says_what_is_missing_and_all_end_cleanly(apar
     assert {name: apart.stop(name) for name in ("ingest", "monitor", "api")} == {"ingest": 0, "monitor": 0, "api": 0}
 
 
-@pytest.mark.parametrize("process", [wiring.ingest, wiring.api])
+@pytest.mark.parametrize("process", [wiring.ingest, wiring.monitor, wiring.api])
 def test_a_process_of_its_own_refuses_duckdb(tmp_path, process):
     with pytest.raises(CannotStart, match="set FETTLE_TELEMETRY_URL to influxdb:http://host:port/database"):
         process(Settings(home=tmp_path / "var"))

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("device_id", sa.String(length=64), nullable=True),
         sa.Column("ticket_id", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_change")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "customer",
@@ -68,6 +69,14 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_rejected_reason"), ["reason"], unique=False)
 
     op.create_table(
+        "released",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=24), nullable=False),
+        sa.Column("subject", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_released")),
+    )
+    op.create_table(
         "site",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("name", sa.String(length=120), nullable=False),
@@ -98,6 +107,7 @@ def upgrade() -> None:
         sa.Column("added_at", sa.BigInteger(), nullable=False),
         sa.Column("retired_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.Column("renewed_at", sa.BigInteger(), nullable=True),
         sa.Column("online_at", sa.BigInteger(), nullable=True),
         sa.Column("connection", sa.String(length=8), nullable=True),
         sa.Column("connection_reason", sa.String(length=16), nullable=False),
@@ -142,8 +152,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_token_customer_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_token")),
         sa.UniqueConstraint("hash", name=op.f("uq_token_hash")),
-        sa.UniqueConstraint("name", name=op.f("uq_token_name")),
     )
+    with op.batch_alter_table("token", schema=None) as batch_op:
+        batch_op.create_index(
+            "uq_token_valid_name",
+            ["name"],
+            unique=True,
+            sqlite_where=sa.text("revoked_at IS NULL"),
+            postgresql_where=sa.text("revoked_at IS NULL"),
+        )
+
     op.create_table(
         "credential",
         sa.Column("public_key", sa.String(length=64), nullable=False),
@@ -273,8 +291,8 @@ def upgrade() -> None:
             "uq_ticket_open",
             ["device_id", "kind", "subject"],
             unique=True,
-            sqlite_where=sa.text("status NOT IN ('closed', 'cancelled')"),
-            postgresql_where=sa.text("status NOT IN ('closed', 'cancelled')"),
+            sqlite_where=sa.text("status NOT IN ('resolved', 'closed', 'cancelled')"),
+            postgresql_where=sa.text("status NOT IN ('resolved', 'closed', 'cancelled')"),
         )
 
     op.create_table(
