@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -34,6 +35,8 @@ Lang = Annotated[str | None, typer.Option(help="zh or en; FETTLE_LANG where not 
 DeviceId = Annotated[str, typer.Argument(metavar="DEVICE", help="The machine's id, as it was added.")]
 RoleName = Annotated[str, typer.Option(help=f"One of {', '.join(Role)}.")]
 
+CUT_OFF_S = 2.5
+"""A running service looks each second whom to refuse."""
 USER_ERRORS = (BadSettings, BadAddress, BadProfile, Refused, CannotStart)
 
 
@@ -145,8 +148,11 @@ def device_renew(
     """The box on a machine was replaced: print a new card; earlier credentials are refused from now on."""
     with house(read_settings()) as rooms:
         registry = Registry(rooms.database)
-        renewed = registry.renew_device(device_id, clock())
+        registry.cut_off(device_id, clock())
         drop_ended_logins(rooms)
+        # What the old box says after this would be taken for the new one's: the broker must have let go of it.
+        time.sleep(CUT_OFF_S)
+        renewed = registry.renew_device(device_id, clock())
         _print_card(issue_card(rooms, registry, renewed), as_json)
 
 

@@ -115,12 +115,19 @@ class Script:
         self.seq[device] += 1
         return self.seq[device] - 1
 
-    def play(self, world: World, restarts: set[int]) -> None:
-        """Play it; before the moments in `restarts` the service ends without a goodbye and starts again at once."""
+    def play(self, world: World, breaks: set[int], *, restarting: bool) -> None:
+        """Play it; before the moments in `breaks` there is a tick, and if `restarting`, the service ends without a
+        goodbye before that and starts again at once.
+
+        Not while a message is parked: its gap is then given up later than without a restart, and what it meets by
+        then may rightly differ (the tests below walk through that by hand).
+        """
         for number, (now, arrival) in enumerate(self.moments):
             world.now = now
-            if number in restarts:
-                world.restart()
+            if number in breaks and not world.rows(schema.parked):
+                if restarting:
+                    world.restart()
+                world.watch.tick(now, attending=True)
             if arrival is None:
                 world.watch.tick(now, attending=True)
             else:
@@ -151,11 +158,11 @@ def record(world: World) -> dict[str, object]:
 @given(SAYINGS, st.randoms(use_true_random=False))
 def test_restarts_at_any_moment_end_in_the_same_state(sayings: list[Say], rng: random.Random) -> None:
     script = Script(sayings)
-    restarts = {number for number in range(script.troubled) if rng.random() < 0.15}
+    breaks = {number for number in range(script.troubled) if rng.random() < 0.15}
     with tempfile.TemporaryDirectory() as folder:
         one, other = company(Path(folder) / "steady"), company(Path(folder) / "restarted")
-        script.play(one, set())
-        script.play(other, restarts)
+        script.play(one, breaks, restarting=False)
+        script.play(other, breaks, restarting=True)
         other.restart()
         steady, restarted = record(one), record(other)
         one.close()
