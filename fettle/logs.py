@@ -30,6 +30,7 @@ def set_up(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Libraries speak up only when something is wrong.
-    for name in ("apscheduler", "uvicorn", "apprise", "alembic", "paho", "asyncio", "httpx", "urllib3"):
+    # Libraries speak up only when something is wrong; a tick that is still busy when the next is due is not.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    for name in ("uvicorn", "apprise", "alembic", "paho", "asyncio", "httpx", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
