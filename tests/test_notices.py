@@ -285,6 +285,10 @@ def test_who_has_taken_a_ticket_is_warned_alone() -> None:
     assert "breach_warning tech" in told(WARNED, facts=replace(STARTLESS, technician_id=GONE.id))
 
 
+def test_a_clause_of_the_standard_names_whom_it_warns() -> None:
+    assert told(replace(WARNED, warns=("manager",))) == {"breach_warning boss"}
+
+
 def test_an_address_hears_a_notice_once() -> None:
     twin = replace(CONTACT, id=12, email="Office@customer.example")
     queued = notices_for(OPENED, STARTLESS, [twin], CUSTOMER, AT)

@@ -169,6 +169,11 @@ def test_turns_stop_the_clocks_that_wait_for_them():
     assert stopped_by(STANDARD, [Turn.REPAIR_BEGUN, Turn.DIAGNOSIS_GIVEN]) == {"repair_start", "remote_diagnosis"}
 
 
+def test_the_standard_says_who_is_warned():
+    assert STANDARD.warns("R9", "repair_start") == ("technician", "ops")
+    assert STANDARD.warns("R7", "repair_start") == ()
+
+
 # --- from finding to fault ---
 
 

@@ -47,8 +47,10 @@ class Standard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     version: str
     clauses: tuple[Clause, ...]
 
-    def clause(self, kind: str) -> Clause:
-        return next(clause for clause in self.clauses if clause.kind == kind)
+    def warns(self, standard_id: str, kind: str) -> tuple[str, ...]:
+        """The roles that are warned before this promise is broken; none where this version has no such clause."""
+        found = (one.warns for one in self.clauses if (one.standard_id, one.kind) == (standard_id, kind))
+        return next(found, ())
 
 
 def service_standard() -> Standard:

@@ -75,6 +75,8 @@ class Event:
     what: Happening
     promise: Commitment | None = None
     turn: int = 0
+    warns: tuple[str, ...] = ()
+    """The roles that the standard's clause warns; none: those that a warning is for anyway."""
 
     @property
     def name(self) -> str:
@@ -178,7 +180,8 @@ def notices_for(
     texts: dict[tuple[Kind, str], Text] = {}
     queued: list[Notice] = []
     for kind in TOLD[event.what]:
-        for recipient in recipients(kind, people, customer, technician_id=facts.technician_id, room=room):
+        roles = event.warns if kind is Kind.BREACH_WARNING else ()
+        for recipient in recipients(kind, people, customer, roles, technician_id=facts.technician_id, room=room):
             said = (kind, recipient.lang)
             if said not in texts:
                 texts[said] = write(kind, recipient.lang, facts, event.promise)
@@ -190,15 +193,19 @@ def recipients(
     kind: Kind,
     people: Sequence[Person],
     customer: Customer | None,
+    roles: Sequence[str] = (),
     *,
     technician_id: int | None = None,
     room: Recipient | None = None,
 ) -> list[Recipient]:
-    """Who hears a notice of this kind, each address once. `customer` is None where the machine is not on hire."""
+    """Who hears a notice of this kind, each address once: these roles, or those that the kind is for.
+
+    `customer` is None where the machine is not on hire.
+    """
     there = [person for person in people if person.email.strip() and not person.disabled]
     if kind not in ROLES:
         return _each_once(_customers(there, customer))
-    hearers = [person for role in ROLES[kind] for person in _in_role(role, there, technician_id)]
+    hearers = [person for role in roles or ROLES[kind] for person in _in_role(role, there, technician_id)]
     if kind is Kind.DISPATCH_ALERT and not hearers:
         # Without any technician the alert must not go unheard.
         hearers = _in_role("ops", there, None)

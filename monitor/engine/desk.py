@@ -184,7 +184,8 @@ class Desk:
             # "15 minutes left" would be untrue when the breach has come already (we were away); that is told instead.
             if what is Crossing.BREACH or Crossing.BREACH not in found:
                 happening = Happening.BREACHED if what is Crossing.BREACH else Happening.WARNED
-                self._tell(connection, commitment.ticket_id, Event(happening, commitment), now)
+                warns = self.standard.warns(commitment.standard_id, commitment.kind)
+                self._tell(connection, commitment.ticket_id, Event(happening, commitment, warns=warns), now)
 
     # --- people are told ---
 
