@@ -148,6 +148,17 @@ class StepShape(Shape):
     note: str
 
 
+class AmendmentShape(Shape):
+    """A breach that was annulled: the step had happened in time, and was recorded after the clock ran out."""
+
+    standard_id: str
+    kind: str
+    breached_at: Moment
+    met_at: Moment
+    recorded_at: Moment
+    actor: str
+
+
 class NoticeShape(Shape):
     id: int
     kind: str
@@ -169,6 +180,7 @@ class TicketDetail(TicketShape):
     evidence: dict[str, JsonValue] | None = Field(description="Facts at opening; null for customers.")
     faults: list[FaultShape]
     steps: list[StepShape]
+    amendments: list[AmendmentShape]
     notices: list[NoticeShape] | None = Field(description="Who was told; null but for ops and admin.")
 
 

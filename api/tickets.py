@@ -11,6 +11,7 @@ from api.paging import Cursor, Limit, cut, key_of
 from api.problems import Problem, documented, not_found
 from api.shapes import (
     Act,
+    AmendmentShape,
     CommitmentShape,
     FaultShape,
     NoticeShape,
@@ -159,6 +160,7 @@ def ticket_detail(api: Api, visitor: Visitor, ticket_id: int, lang: str = "en") 
         clocks = queries.commitments(connection, [row.id])[row.id]
         faults = queries.faults_of_ticket(connection, row.id)
         steps = queries.steps(connection, row.id)
+        amended = queries.amendments(connection, row.id)
         told = queries.notices(connection, ticket_id=row.id, limit=200)
     detail = TicketDetail.model_validate({
         **row._mapping,
@@ -168,6 +170,7 @@ def ticket_detail(api: Api, visitor: Visitor, ticket_id: int, lang: str = "en") 
         "evidence": plain(row.evidence) if ours else None,
         "faults": [FaultShape.model_validate(fault) for fault in faults],
         "steps": [StepShape.model_validate(step) for step in steps],
+        "amendments": [AmendmentShape.model_validate(one) for one in amended],
         "notices": [NoticeShape.model_validate(notice) for notice in told] if sees_addresses(visitor) else None,
     })  # fmt: skip
     return detail if ours else _for_customer(detail)
@@ -199,7 +202,8 @@ def sees_addresses(visitor: Visitor) -> bool:
 def _for_customer(detail: TicketDetail) -> TicketDetail:
     faults = [fault.model_copy(update={"evidence": None}) for fault in detail.faults]
     steps = [step.model_copy(update={"actor": "", "actor_name": None, "note": ""}) for step in detail.steps]
-    return detail.model_copy(update={"faults": faults, "steps": steps})
+    amendments = [one.model_copy(update={"actor": ""}) for one in detail.amendments]
+    return detail.model_copy(update={"faults": faults, "steps": steps, "amendments": amendments})
 
 
 def _statuses(given: str | None) -> list[str]:

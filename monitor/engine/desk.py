@@ -142,6 +142,8 @@ class Desk:
             self._note_breaches(connection, ticket_id, step.happened_at, now)
             step_id = cases.save_step(connection, before, walked.ticket, step, now)
             cases.meet(connection, ticket_id, stopped_by(self.standard, walked.reached), step.happened_at)
+            if cases.annul_breaches(connection, ticket_id, step, now):
+                cases.withdraw_notices(connection, ticket_id, notices.Kind.BREACH)
             cases.withdraw(connection, ticket_id, stopped_by(self.standard, walked.withdrawn))
             if walked.voids_clocks:
                 cases.void(connection, ticket_id, now)

@@ -195,6 +195,21 @@ def meet(connection: Connection, ticket_id: int, kinds: set[str], met_at: int) -
     )
 
 
+def annul_breaches(connection: Connection, ticket_id: int, step: Step, now: int) -> bool:
+    """A clock that was met in time, though that was recorded after its breach, was never broken: the breach is
+    annulled by an amendment, and both are kept. True where there was such a clock."""
+    c = schema.commitment.c
+    untrue = c.ticket_id == ticket_id, c.breached_at.is_not(None), c.met_at <= c.due_at
+    annulled = connection.execute(sa.select(c.standard_id, c.kind, c.breached_at, c.met_at).where(*untrue)).all()
+    if not annulled:
+        return False
+    connection.execute(sa.update(schema.commitment).where(*untrue).values(breached_at=None))
+    connection.execute(sa.insert(schema.amendment), [
+        {**row._asdict(), "ticket_id": ticket_id, "recorded_at": now, "actor": step.actor} for row in annulled
+    ])  # fmt: skip
+    return True
+
+
 def withdraw(connection: Connection, ticket_id: int, kinds: set[str]) -> None:
     """A stop was taken back: the clock runs again, with its original due time."""
     c = schema.commitment.c

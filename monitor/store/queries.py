@@ -28,6 +28,7 @@ from sqlalchemy import (
 from monitor.devices import FaultKind, Severity
 from monitor.fleet.availability import History, Period
 from monitor.store.schema import (
+    amendment,
     change,
     commitment,
     customer,
@@ -213,6 +214,12 @@ def commitments(connection: Connection, ticket_ids: Iterable[int]) -> dict[int, 
 
 def faults_of_ticket(connection: Connection, ticket_id: int) -> Rows:
     return connection.execute(select(fault).where(fault.c.ticket_id == ticket_id).order_by(fault.c.id)).all()
+
+
+def amendments(connection: Connection, ticket_id: int) -> Rows:
+    """Breaches that were annulled, oldest first."""
+    statement = select(amendment).where(amendment.c.ticket_id == ticket_id)
+    return connection.execute(statement.order_by(amendment.c.id)).all()
 
 
 def steps(connection: Connection, ticket_id: int) -> Rows:

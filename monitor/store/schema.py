@@ -308,6 +308,20 @@ commitment = Table(
           postgresql_where=text("met_at IS NULL AND voided_at IS NULL")),
 )  # fmt: skip
 
+# What was taken back of a clock, beside what it says now: a breach that a step recorded later turned out not to be.
+amendment = Table(
+    "amendment",
+    metadata,
+    _serial(),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=False, index=True),
+    Column("standard_id", String(8), nullable=False),
+    Column("kind", String(24), nullable=False),
+    _at("breached_at", optional=False),
+    _at("met_at", optional=False),
+    _at("recorded_at", optional=False),
+    Column("actor", String(80), nullable=False),
+)
+
 # The outbox: written in the transaction of what caused it; one row a recipient and cause.
 notice = Table(
     "notice",

@@ -41,6 +41,32 @@ def test_R8_at_a_remote_site_a_diagnosis_is_due_within_an_hour_and_the_visit_wit
     assert due(world, ticket_id) == {("R8", "remote_diagnosis"): 1, ("R8", "dispatch"): 4}
 
 
+def test_R7_a_step_that_happened_in_time_annuls_the_breach_recorded_before_it(world: World) -> None:
+    ada = world.person("Ada", "technician")
+    ticket_id = at_risk(world)
+    in_time = world.now + 50 * MINUTE
+    world.forward(minutes=90, every_s=60)
+    assert world.clocks(ticket_id)["dispatch"].breached_at is not None
+    world.act(ticket_id, "accept", technician_id=ada, happened_at=in_time)
+    clock = world.clocks(ticket_id)["dispatch"]
+    assert (clock.met_at, clock.breached_at) == (in_time, None)
+    (amended,) = world.rows(schema.amendment)
+    assert (amended.kind, amended.breached_at, amended.met_at) == ("dispatch", clock.due_at, in_time)
+    world.forward(hours=2, every_s=600)
+    assert world.clocks(ticket_id)["dispatch"].breached_at is None
+
+
+def test_R7_a_step_that_happened_too_late_annuls_nothing(world: World) -> None:
+    ada = world.person("Ada", "technician")
+    ticket_id = at_risk(world)
+    late = world.now + 61 * MINUTE
+    world.forward(minutes=90, every_s=60)
+    world.act(ticket_id, "accept", technician_id=ada, happened_at=late)
+    clock = world.clocks(ticket_id)["dispatch"]
+    assert (clock.met_at, clock.breached_at) == (late, clock.due_at)
+    assert world.rows(schema.amendment) == []
+
+
 def test_R8_the_diagnosis_is_given_when_a_person_has_written_one(world: World) -> None:
     ticket_id = at_risk(world, site=world.site("Quarry", remote=True))
     world.forward(minutes=20)

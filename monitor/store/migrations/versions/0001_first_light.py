@@ -296,6 +296,22 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "amendment",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("standard_id", sa.String(length=8), nullable=False),
+        sa.Column("kind", sa.String(length=24), nullable=False),
+        sa.Column("breached_at", sa.BigInteger(), nullable=False),
+        sa.Column("met_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_amendment_ticket_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_amendment")),
+    )
+    with op.batch_alter_table("amendment", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_amendment_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
         "commitment",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
