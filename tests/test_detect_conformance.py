@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.detect import Bank, Finding
+from monitor.detect import limits as detect_limits
 from monitor.detect.detector import Detector
+from monitor.detect.operation import Operation
 from monitor.detect.registry import DETECTORS
 from monitor.detect.startup import Startup
 from monitor.devices import Device, Learn, Limits, Profile, Sensor
@@ -80,7 +82,7 @@ STREAMS: dict[str, Callable[[], Stream]] = {
 @pytest.mark.parametrize("name", STREAMS)
 def test_never_raises_deterministic_split_and_restored_anywhere(detector: type[Detector], name: str) -> None:
     """Each detector by itself (with Startup, which Silence reads)."""
-    detectors = tuple({Startup: None, detector: None})
+    detectors = tuple({Operation: None, Startup: None, detector: None})
     stream = STREAMS[name]()
     whole, again = fresh(detectors), fresh(detectors)
     found = run(whole, stream)
@@ -203,7 +205,7 @@ def test_many_machines_come_and_go() -> None:
     assert bank.snapshot() == {}
 
 
-class LimitsNext(DETECTORS[3]):  # type: ignore[misc, valid-type]
+class LimitsNext(detect_limits.Limits):
     """The same detector as its next version would be."""
 
     version = 2

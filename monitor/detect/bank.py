@@ -8,6 +8,7 @@ from monitor.detect.detector import Attended, Detector, Ended, Rows, State
 from monitor.detect.finding import Evidence, Finding, Reason, Report
 from monitor.detect.memory import Memory
 from monitor.detect.models import Models
+from monitor.detect.operation import Operation
 from monitor.detect.registry import DETECTORS
 from monitor.devices import Device, FaultKind, Profile
 from monitor.readings import Batch, Ints, Status
@@ -63,6 +64,7 @@ class Bank:
                 state = self._states()
                 for detector in self._detectors:
                     detector.step(state[detector.name], rows if detector.takes_late else rows.live, report)
+                self._recount(report)
         return self._leave(int(batch.received_at.max(initial=0))) + report.by_position()
 
     def alive(self, device_ids: Sequence[str], received_at: int) -> None:
@@ -81,6 +83,7 @@ class Bank:
         self._memory.changed[row] = True
         for detector, state in self._each():
             detector.status(state, row, status, received_at, report)
+        self._recount(report)
         return report.by_position()
 
     def clock_ahead(self, device_id: str, at: int, received_at: int) -> list[Finding]:
@@ -91,6 +94,7 @@ class Bank:
         self._memory.changed[row] = True
         for detector, state in self._each():
             detector.clock_ahead(state, row, at, received_at, report)
+        self._recount(report)
         return report.by_position()
 
     def release(self, device_id: str, kind: FaultKind, subject: str) -> None:
@@ -105,6 +109,17 @@ class Bank:
         for detector, state in self._each():
             if detector.kind is kind:
                 detector.release(state, Ended(row, cell, subject))
+        self._count_faults(row)
+
+    def serviced(self, device_id: str) -> None:
+        """This machine was serviced or repaired: what is learnt of a machine is learnt anew."""
+        row = self._memory.row.get(device_id)
+        if row is None:
+            return
+        self._memory.changed[row] = True
+        for detector, state in self._each():
+            detector.serviced(state, row)
+        self._count_faults(row)
 
     def tick(self, now: int, attended_since: int, away_ms: int = 0) -> list[Finding]:
         """What shows in nothing being heard. `attended_since`: since when we listen without a gap of our own;
@@ -112,6 +127,7 @@ class Bank:
         report, attended = self._report(), Attended(attended_since, away_ms)
         for detector, state in self._each():
             detector.tick(state, now, attended, report)
+        self._recount(report)
         found = self._leave(now) + report.by_device()
         rows = self._rows_of([finding.device_id for finding in found])
         self._memory.changed[rows[rows >= 0]] = True
@@ -145,6 +161,7 @@ class Bank:
         self._memory.device[row] = stored.device[0]
         self._memory.cells_of(row)[:] = stored.cells
         self._memory.changed[row] = True
+        self._count_faults(row)
         self._bid_farewell(device_id, stored.removed)
         return stored.fresh
 
@@ -171,12 +188,23 @@ class Bank:
             for device_id, name, sensor in farewells
         ]  # fmt: skip
 
+    def _recount(self, report: Report) -> None:
+        for row in report.turned:
+            self._count_faults(row)
+        report.turned.clear()
+
+    def _count_faults(self, row: int) -> None:
+        """How many faults stand open on a machine, for whoever learns from it (Operation)."""
+        if Operation.name in self._memory.device.dtype.names:  # type: ignore[operator]
+            faults = sum(detector.standing(state, row) for detector, state in self._each())
+            self._memory.device[Operation.name]["faults"][row] = faults
+
     def _report(self) -> Report:
         return Report(self._memory.ids)
 
     def _states(self) -> dict[str, State]:
         memory = self._memory
-        return {d.name: State(d.name, memory.device, memory.cell, memory.model)
+        return {d.name: State(d.name, memory.device, memory.cell, memory.model, memory.first, self._models.width)
                 for d in self._detectors}  # fmt: skip
 
     def _each(self) -> Iterator[tuple[Detector, State]]:

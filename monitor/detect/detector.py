@@ -85,6 +85,10 @@ class State:
     cells: Records
     model: Ints
     """(N,) number of each machine's model; -1 in rows that no machine uses."""
+    first: Ints
+    """(N,) where each machine's cells begin; they stand in the order of its model's sensors."""
+    width: Ints
+    """(models,) how many sensors a model has."""
 
     @property
     def device(self) -> Records:
@@ -95,6 +99,11 @@ class State:
     def cell(self) -> Records:
         """(C,) this detector's record of each (machine, sensor)."""
         return self.cells[self.name]
+
+    def cells_of(self, row: int) -> slice:
+        """Where one machine's cells stand."""
+        first = int(self.first[row])
+        return slice(first, first + int(self.width[self.model[row]]))
 
     def of(self, other: "type[Detector]") -> Records:
         """Another detector's record of each machine, to read."""
@@ -144,6 +153,19 @@ class Detector:
 
     def release(self, state: State, ended: Ended) -> None:
         """Let go of a fault of this detector's `kind`, so that it is found anew if it is still there."""
+
+    def serviced(self, state: State, row: int) -> None:
+        """The machine was serviced or repaired: what was learnt of how it behaves may hold no longer."""
+
+    def standing(self, state: State, row: int) -> int:
+        """How many faults it has open on this machine. Override where they are not in a field called `open`."""
+        device = state.devices[self.name][row] if self.device_fields else None
+        count = (
+            int(np.count_nonzero(device["open"])) if device is not None and "open" in (device.dtype.names or ()) else 0
+        )
+        if self.cell_kind:
+            count += int(np.count_nonzero(state.cells[self.name]["open"][state.cells_of(row)]))
+        return count
 
     def renew(self, state: State, row: int) -> None:
         """The box on this machine was replaced: its boots begin again."""

@@ -48,6 +48,9 @@ class Evidence(TypedDict, total=False):
 
     reason: Reason
     since_at: int
+    # what a sensor should have shown, for whatever judges by an expectation
+    expected: float
+    band: tuple[float, float]
     # limit
     value: float
     limit: float
@@ -83,7 +86,8 @@ class Finding:
     """A condition of one machine that began (`opened`) or ended.
 
     `occurred_at` is the device's clock, in ms; for `silent` and `wrong_clock`, which are seen from here and not from
-    there, it is the server's. `severity` None means the default of the kind.
+    there, it is the server's. `severity` None means the default of the kind. `confidence` (0 to 1) is how sure the
+    rule is that this is what it says; what the machine says itself, and what a profile forbids, is certain.
     """
 
     device_id: str
@@ -94,6 +98,7 @@ class Finding:
     rule: str
     severity: Severity | None = None
     evidence: Evidence = field(default_factory=Evidence)
+    confidence: float = 1.0
 
 
 class Report:
@@ -102,13 +107,16 @@ class Report:
     def __init__(self, ids: list[str]) -> None:
         self._ids = ids
         self._found: list[tuple[int, Finding]] = []
+        self.turned: set[int] = set()
+        """Rows of the machines that something was found on since this was last emptied."""
 
     def add(
         self, row: int, position: int, kind: FaultKind, subject: str, opened: bool, occurred_at: int, rule: str,
-        evidence: Evidence, severity: Severity | None = None,
+        evidence: Evidence, severity: Severity | None = None, confidence: float = 1.0,
     ) -> None:  # fmt: skip
         """Note a finding of the machine in `row`, made at `position` of the batch (0 where there is no batch)."""
-        finding = Finding(self._ids[row], kind, subject, opened, int(occurred_at), rule, severity, evidence)
+        finding = Finding(self._ids[row], kind, subject, opened, int(occurred_at), rule, severity, evidence, confidence)
+        self.turned.add(row)
         self._found.append((position, finding))
 
     def by_position(self) -> list[Finding]:

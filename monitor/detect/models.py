@@ -23,8 +23,8 @@ class Models:
         self.number = {name: number for number, name in enumerate(profiles, start=1)}
         self.sensors = [sensor for profile in self.profiles for sensor in profile.sensors]
         self.names = [tuple(sensor.name for sensor in profile.sensors) for profile in self.profiles]
-        widths = [len(names) for names in self.names]
-        self.first_sensor = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
+        self.width = np.array([len(names) for names in self.names], dtype=np.int64)
+        self.first_sensor = np.concatenate([[0], np.cumsum(self.width)[:-1]]).astype(np.int64)
         self._column = [{name: column for column, name in enumerate(names)} for names in self.names]
 
     def of_model(self, fact: Callable[[Profile], Any], dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:

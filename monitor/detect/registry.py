@@ -5,10 +5,12 @@ from monitor.detect.codes import Codes
 from monitor.detect.detector import Detector
 from monitor.detect.learned import Learned
 from monitor.detect.limits import Limits
+from monitor.detect.operation import Operation
 from monitor.detect.silence import Silence
 from monitor.detect.startup import Startup
 
 DETECTORS: tuple[type[Detector], ...] = (
+    Operation,  # before all that read it
     Startup,  # before Silence, which waits for it
     Silence,
     Clock,
