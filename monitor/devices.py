@@ -81,15 +81,27 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             raise ValueError("hold_s and clear_margin must not be negative")
 
 
-class Learn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the learned detector takes the measure of a machine: from its own first healthy samples.
+class Joint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the joint detector judges all channels of a machine together, in samples."""
 
-    Counted in samples, not seconds, so that a recording means the same at any speed.
+    hold_samples: int
+    threshold_sigma: float = 6.0
+
+
+class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the channel detector judges each channel by its own past, in samples."""
+
+
+class Learn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the learning detectors take the measure of a machine from: its own first healthy samples.
+
+    Counted in samples, not seconds, so that a recording means the same at any speed. A table that is absent leaves its
+    detector off.
     """
 
     warmup_samples: int
-    hold_samples: int
-    threshold_sigma: float = 6.0
+    joint: Joint | None = None
+    channel: Channel | None = None
 
 
 class Sensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -103,7 +115,7 @@ class Sensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     states: tuple[str, ...] = ()
     """The machine states in which the limits mean anything; empty: in every state."""
     learn: bool = True
-    """Whether the learned detector, where the profile has one, watches this sensor."""
+    """Whether the learning detectors, where the profile has them, watch this sensor."""
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sensors": "sensor"}):

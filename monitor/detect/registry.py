@@ -3,7 +3,7 @@
 from monitor.detect.clock import Clock
 from monitor.detect.codes import Codes
 from monitor.detect.detector import Detector
-from monitor.detect.learned import Learned
+from monitor.detect.joint import Joint
 from monitor.detect.limits import Limits
 from monitor.detect.operation import Operation
 from monitor.detect.silence import Silence
@@ -16,5 +16,5 @@ DETECTORS: tuple[type[Detector], ...] = (
     Clock,
     Limits,
     Codes,
-    Learned,
+    Joint,
 )

@@ -1,4 +1,4 @@
-"""Learned: a rig that shows its healthy self first, then is throttled."""
+"""Joint: a rig that shows its healthy self first, then is throttled."""
 
 import tomllib
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monitor.detect import Finding
-from monitor.devices import Learn, Profile, Sensor
+from monitor.devices import Joint, Learn, Profile, Sensor
 from monitor.readings import Floats, Message
 from tests.detecting import bank, outcome, reading, say
 
@@ -72,7 +72,7 @@ def test_nothing_is_learnt_or_judged_but_running() -> None:
 
 
 LEARNER = Profile(
-    name="l", title="", title_zh="", learn=Learn(warmup_samples=100, hold_samples=4, threshold_sigma=6),
+    name="l", title="", title_zh="", learn=Learn(warmup_samples=100, joint=Joint(hold_samples=4, threshold_sigma=6)),
     sensors=(Sensor("x"), Sensor("y"), Sensor("z", learn=False)),
 )  # fmt: skip
 
@@ -109,7 +109,11 @@ def test_levels(levels: list[tuple[int, float]], fault: str) -> None:
     ],
 )
 def test_leaving_the_state_ends_the_course_of_events(course: list[tuple[str, float]]) -> None:
-    b = bank(msgspec.structs.replace(LEARNER, learn=Learn(warmup_samples=100, hold_samples=4, threshold_sigma=3)))
+    b = bank(
+        msgspec.structs.replace(
+            LEARNER, learn=Learn(warmup_samples=100, joint=Joint(hold_samples=4, threshold_sigma=3))
+        )
+    )
     say(b, messages(steps((200, 5)), LEARNER))
     assert say(b, [reading(200 + i, {"x": x}, state=state) for i, (state, x) in enumerate(course)]) == []
 

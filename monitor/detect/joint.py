@@ -1,14 +1,15 @@
-"""Learned: a machine unlike its own healthy beginning, where its profile lets it be learnt."""
+"""Joint: a machine unlike its own healthy beginning, where its profile lets it be learnt."""
 
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from monitor import devices
 from monitor.detect.detector import Detector, Ended, Fields, Rows, State
 from monitor.detect.finding import Evidence, Report, Sign
 from monitor.detect.models import Models
-from monitor.devices import FaultKind
+from monitor.devices import FaultKind, Profile
 from monitor.readings import STATE_CODE, Floats, Ints
 
 CLIP_AFTER = 20
@@ -28,7 +29,7 @@ _FIELDS = ("mean", "square", "product", "smooth", "smooth_square", "count", "out
 Cells = dict[str, npt.NDArray[Any]]
 
 
-class Learned(Detector):
+class Joint(Detector):
     """One joint fault a machine: its channels disturb each other, and one cause should send one technician.
 
     Learning, for the first `warmup_samples` readings in state running: the mean and spread of each channel, how far
@@ -42,7 +43,7 @@ class Learned(Detector):
     counted in samples, never in seconds.
     """
 
-    name: ClassVar[str] = "learned"
+    name: ClassVar[str] = "joint"
     version: ClassVar[int] = 1
     kind: ClassVar[FaultKind | None] = FaultKind.ANOMALY
     device_fields: ClassVar[Fields] = [
@@ -64,14 +65,14 @@ class Learned(Detector):
 
     def configure(self, models: Models) -> None:
         self._names = [sensor.name for sensor in models.sensors]
-        self._watched = models.of_sensor(lambda profile, sensor: profile.learn is not None and sensor.learn, np.bool_)
+        self._watched = models.of_sensor(lambda profile, sensor: _joint(profile) is not None and sensor.learn, np.bool_)
         self._watches = models.of_model(
-            lambda profile: profile.learn is not None and any(sensor.learn for sensor in profile.sensors), np.bool_
+            lambda profile: _joint(profile) is not None and any(sensor.learn for sensor in profile.sensors), np.bool_
         )
         self._warmup = models.of_model(lambda profile: max(2, profile.learn.warmup_samples) if profile.learn else 2)
-        self._hold = models.of_model(lambda profile: max(1, profile.learn.hold_samples) if profile.learn else 1)
+        self._hold = models.of_model(lambda profile: max(1, joint.hold_samples) if (joint := _joint(profile)) else 1)
         self._threshold = models.of_model(
-            lambda profile: profile.learn.threshold_sigma if profile.learn else np.inf, np.float64
+            lambda profile: joint.threshold_sigma if (joint := _joint(profile)) else np.inf, np.float64
         )
 
     def step(self, state: State, rows: Rows, report: Report) -> None:
@@ -149,6 +150,10 @@ class Learned(Detector):
             row, at = int(rows.device[i]), int(rows.at[i])
             state.device["open"][row] = 0
             report.add(row, int(rows.position[i]), FaultKind.ANOMALY, "", False, at, self.rule, Evidence())
+
+
+def _joint(profile: Profile) -> devices.Joint | None:
+    return profile.learn.joint if profile.learn else None
 
 
 def _learn(cell: Cells, value: Floats, learning: npt.NDArray[np.bool_], fast: Floats, warmup: Ints) -> None:
