@@ -10,7 +10,7 @@ exponential of the step's length, so that a step of 10 s and ten of 1 s end in n
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,7 @@ import msgspec
 from firmware_sim.failures import HEALTHY, Ailments
 
 Mode = Literal["off", "cranking", "running", "stopping", "fault"]
-Duty = Literal["day", "always", "hand"]
+Duty = Literal["day", "site", "always", "hand"]
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -30,8 +30,12 @@ REST_S = 4.0
 ATTEMPTS = 3
 WARM_UP_S = 45.0
 COOL_DOWN_S = 20.0
+WAKES_S = 120.0
+"""A box that slept is switched on so long before the engine."""
 RESERVE_PCT = 25.0
 """Below this the fuel truck is called."""
+SEIZED = 1.25
+"""Bearing wear at which the crankshaft turns no more."""
 OIL_TRIP_BAR = 1.0
 COOLANT_TRIP_C = 108.0
 
@@ -54,13 +58,26 @@ class Machine(msgspec.Struct):
     fired_s: float = 0.0
     ignites_after_s: float = 1.5
     trip_s: float = 0.0
+    fickle: float = 0.0
+    """Share of starts that its people break off at once, to try again a moment later."""
+    breaks_off: bool = False
+    tries: int = 0
+    """How often it has failed its people since it last worked."""
+    sleeps: bool = False
+    """Whether its battery is switched off over the night, after a goodbye."""
+    usual_load: float = 0.5
+    warmth: float = 1.0
+    """How warm what the engine drives becomes, beside others of its model."""
+    steady_s: float = 0.0
+    """How long the wanted load has been what it is."""
     switch_at: int = NEVER
     """When its people next turn it on or off."""
     load_at: int = 0
     """When the work next changes."""
     refuelling: bool = False
 
-    weather_c: float = 0.0
+    weather: tuple[float, float] = (0.0, 0.0)
+    """Where the two waves of its weather stand (radians), one of five days and one of two."""
     ambient_c: float = 15.0
     wanted_load: float = 0.5
     load: float = 0.0
@@ -120,6 +137,13 @@ class Model:
     """What the sensors would show without noise: name → value, in the order of the profile."""
     noise: dict[str, float]
     """Standard deviation of each sensor's noise; sensors without one are exact."""
+    resolution: dict[str, float] = field(default_factory=dict)
+    """The steps in which a sensor shows its value; 0.01 where none is named."""
+    thermostat_c: float = 80.0
+    """Where the thermostat begins to open."""
+    radiator: float = 0.034
+    alternator_v: float = 14.15
+    battery_ohm: float = 0.0075
 
     @property
     def rated_rpm(self) -> float:
@@ -140,37 +164,51 @@ def step(model: Model, machine: Machine, dt_s: float, rng: Random, hurt: Ailment
     new = copy.copy(machine)
     new.at += round(dt_s * 1000)
     new.mode_s += dt_s
-    _weather(new, dt_s, rng)
+    new.ambient_c = _ambient_c(new)
     _tank(model, new, dt_s, hurt)
-    events = _SEQUENCE[new.mode](model, new, dt_s, rng, hurt)
-    _battery(new, dt_s, hurt)
-    _engine(model, new, dt_s, rng, hurt)
+    _battery(model, new, dt_s, hurt)
+    _engine(model, new, dt_s, hurt)
     model.drive(new, dt_s, hurt)
+    # Decided at the end, so that a long step is lived in the mode it began in.
+    events = _SEQUENCE[new.mode](model, new, dt_s, rng, hurt)
     return new, events + _complain(new, dt_s)
 
 
-def longest_step_s(machine: Machine) -> float:
-    """How long the next step may be without blurring what is going on."""
+def longest_step_s(machine: Machine, hurt: Ailments = HEALTHY) -> float:
+    """How long the next step may be without blurring what is going on, or passing what is planned."""
     if machine.mode == "cranking":
         return 0.5
-    settling = machine.mode == "stopping" or machine.mode_s < 60 or machine.trip_s > 0
-    return 1.0 if settling else 10.0
+    if machine.mode == "stopping" or machine.trip_s > 0 or machine.suspected_s:
+        return 1.0
+    idle = machine.mode in ("off", "fault")
+    if machine.mode_s < 60:
+        # A standing machine has nothing to settle but what coasts down.
+        longest_s = 5.0 if idle and machine.mode_s > 15 else 1.0
+    elif idle:
+        longest_s = 10.0 if machine.mode_s < 600 or machine.refuelling else 60.0 if machine.mode_s < 3600 else 300.0
+    else:
+        longest_s = 10.0 if machine.steady_s < 180 or machine.refuelling else 30.0
+    if not idle and min(machine.oil_level, machine.coolant_level) < 0.6:
+        # What its protection looks at may go fast now.
+        return 1.0
+    if hurt is not HEALTHY:
+        longest_s = min(longest_s, 60.0 if idle else 10.0)
+    return min(longest_s, max(0.5, _planned_in_s(machine)))
 
 
-def measure(model: Model, machine: Machine, rng: Random, hurt: Ailments, last: dict[str, float]) -> dict[str, float]:
-    """What the sensors show: truth, noise, and the sensors' own ailments. `last` is what they showed before."""
-    shown = {}
-    for name, value in model.show(machine).items():
-        noise = model.noise.get(name, 0.0)
-        # The noise is drawn for a stuck sensor too, so that a failure of one leaves the others' values as they were.
-        jitter = rng.gauss(0.0, noise) if noise else 0.0
-        # At rest a transducer sits at its zero.
-        noisy = value + jitter if abs(value) > 2 * noise else 0.0
-        if name in hurt.stuck and name in last:
-            shown[name] = last[name]
-        else:
-            shown[name] = round(noisy * (1 + hurt.drift.get(name, 0.0)), 2)
-    return shown
+def _planned_in_s(machine: Machine) -> float:
+    """Until its people next do something with it."""
+    planned_s = (machine.switch_at - machine.at) / 1000
+    if machine.mode == "running" and machine.fixed_load is None and machine.mode_s >= WARM_UP_S:
+        return min(planned_s, (machine.load_at - machine.at) / 1000)
+    # A box that sleeps wakes up before its machine is needed.
+    return planned_s - WAKES_S if machine.sleeps and planned_s > WAKES_S else planned_s
+
+
+def asleep(machine: Machine) -> bool:
+    """Whether the battery is switched off, as it is half an hour after work on machines that have that habit."""
+    off = machine.sleeps and machine.mode == "off" and machine.mode_s > 1800
+    return off and machine.switch_at - machine.at > WAKES_S * 1000 + 500
 
 
 # What the people do
@@ -192,12 +230,14 @@ def halt(machine: Machine) -> None:
     if machine.mode != "off":
         _enter(machine, "off")
     # Nobody turns the key while the panel is dark.
-    machine.switch_at = NEVER if machine.duty == "hand" else max(machine.switch_at, machine.at + 60_000)
+    planned_at = 0 if machine.switch_at == NEVER else machine.switch_at
+    machine.switch_at = NEVER if machine.duty == "hand" else max(planned_at, machine.at + 60_000)
 
 
 def settle(model: Model, machine: Machine, rng: Random, duty: Duty) -> None:
     """Give the machine its duty and a first plan, and let it stand as it would at this hour of the day."""
     machine.duty = duty
+    machine.weather = rng.uniform(0, math.tau), rng.uniform(0, math.tau)
     machine.ambient_c = machine.coolant_c = machine.delivery_c = _ambient_c(machine)
     machine.switch_at = NEVER if duty == "hand" else _next_start(machine, rng)
     if duty == "always":
@@ -209,7 +249,8 @@ def warm(model: Model, machine: Machine, rng: Random) -> None:
     _enter(machine, "running")
     machine.mode_s = 600.0
     machine.wanted_load = machine.load = rng.uniform(0.3, 0.7) if machine.fixed_load is None else machine.fixed_load
-    machine.rpm, machine.coolant_c, machine.oil_bar, machine.battery_v = model.rated_rpm, 84.0, model.oil_bar, 14.1
+    machine.rpm, machine.coolant_c, machine.oil_bar = model.rated_rpm, model.thermostat_c + 4, model.oil_bar
+    machine.battery_v = model.alternator_v
     machine.vibration_mm_s = model.vibration_mm_s
     machine.switch_at = _next_stop(machine, rng)
     for _ in range(600):
@@ -231,17 +272,46 @@ def _local_h(machine: Machine) -> float:
 def _next_start(machine: Machine, rng: Random) -> int:
     if machine.duty == "always":
         return machine.at + round(rng.uniform(120, 300) * 1000)
-    if 7.5 <= _local_h(machine) < 15:
+    if 7.5 <= _local_h(machine) < 15 and _works_on(machine, machine.at):
         return machine.at + round(rng.uniform(20, 40) * 60_000)
-    until_seven_h = (7.0 - _local_h(machine)) % 24
-    return machine.at + round((until_seven_h + rng.uniform(0, 1)) * HOUR_MS)
+    start_at = machine.at + round(((7.0 - _local_h(machine)) % 24 + rng.uniform(0, 1)) * HOUR_MS)
+    while not _works_on(machine, start_at):
+        start_at += DAY_MS
+    return start_at
+
+
+def _works_on(machine: Machine, at: int) -> bool:
+    """Building sites rest on Saturdays and Sundays; the epoch began on a Thursday."""
+    day = (at + machine.utc_offset_h * HOUR_MS) // DAY_MS
+    return machine.duty != "site" or (day + 3) % 7 < 5
 
 
 def _next_try(machine: Machine, rng: Random) -> int:
     """When its people try again after it failed them."""
     if machine.duty == "hand":
         return NEVER
-    return machine.at + round(rng.uniform(360, 720) * 1000) if machine.duty == "always" else _next_start(machine, rng)
+    if machine.duty != "always":
+        return _next_start(machine, rng)
+    # Each time they wait longer: nobody cranks a battery flat all day.
+    machine.tries = min(machine.tries + 1, 6)
+    return machine.at + round(rng.uniform(180, 360) * (1 << machine.tries) * 1000)
+
+
+def repair(machine: Machine, rng: Random) -> None:
+    """A technician has been there: the battery is charged, and whoever needs the machine tries it soon. In place."""
+    machine.charge, machine.tries = max(machine.charge, 0.9), 0
+    if machine.duty == "always" and machine.mode in ("off", "fault"):
+        machine.switch_at = machine.at + round(rng.uniform(120, 600) * 1000)
+
+
+def switch_off(machine: Machine, until_at: int) -> Events:
+    """Its people stop it and leave it off until then. Changes the machine in place."""
+    events = [] if machine.mode in ("off", "fault") else [Happening("stopped", {"reason": "operator"})]
+    if machine.mode != "off":
+        _enter(machine, "off")
+    if machine.duty != "hand":
+        machine.switch_at = max(machine.switch_at, until_at) if machine.switch_at != NEVER else until_at
+    return events
 
 
 def _next_stop(machine: Machine, rng: Random) -> int:
@@ -254,39 +324,50 @@ def _next_stop(machine: Machine, rng: Random) -> int:
     return machine.at + round((max(end_h - _local_h(machine), 0.5) + rng.uniform(-0.3, 0.5)) * HOUR_MS)
 
 
-def _work(machine: Machine, rng: Random) -> None:
+def _work(machine: Machine, dt_s: float, rng: Random) -> None:
     """The load the work asks for: none while warming up, then some level that lasts for minutes."""
+    before = machine.wanted_load
     if machine.mode != "running" or machine.mode_s < WARM_UP_S:
         machine.wanted_load, machine.load_at = 0.0, machine.at
     elif machine.fixed_load is not None:
         machine.wanted_load = machine.fixed_load
     elif machine.at >= machine.load_at:
-        machine.wanted_load = rng.triangular(0.15, 0.95, 0.5)
+        machine.wanted_load = rng.triangular(0.15, 0.95, machine.usual_load)
         machine.load_at = machine.at + round(rng.expovariate(1 / 480) * 1000)
+    machine.steady_s = machine.steady_s + dt_s if machine.wanted_load == before else 0.0
 
 
 # The start sequence and its ends
 
 
 def _enter(machine: Machine, mode: Mode) -> None:
-    machine.mode, machine.mode_s, machine.trip_s = mode, 0.0, 0.0
+    machine.mode, machine.mode_s, machine.trip_s, machine.steady_s = mode, 0.0, 0.0, 0.0
 
 
-def _idle(_model: Model, machine: Machine, _dt_s: float, rng: Random, _hurt: Ailments) -> Events:
+def _idle(_model: Model, machine: Machine, _dt_s: float, rng: Random, hurt: Ailments) -> Events:
     if machine.at < machine.switch_at:
         return []
+    if hurt.start_blocked:
+        machine.switch_at = _next_try(machine, rng)
+        return [Happening("start_requested", {"by": "operator"})]
     machine.switch_at = NEVER
+    machine.breaks_off = machine.fickle > 0 and rng.random() < machine.fickle
     return request_start(machine, rng)
 
 
 def _crank(_model: Model, machine: Machine, dt_s: float, rng: Random, hurt: Ailments) -> Events:
     machine.phase_s += dt_s
+    if machine.breaks_off and machine.phase_s >= 1:
+        machine.breaks_off = False
+        _enter(machine, "off")
+        machine.switch_at = machine.at + round(rng.uniform(20, 120) * 1000)
+        return [Happening("stopped", {"reason": "operator"})]
     if machine.resting:
         if machine.phase_s >= REST_S:
             machine.resting, machine.phase_s, machine.fired_s = False, 0.0, 0.0
             machine.attempt += 1
         return []
-    if machine.rpm >= 110 and machine.fuel_pct > 0.5:
+    if machine.rpm >= 110 and machine.fuel_pct > 0.5 and not hurt.fuel_cut:
         machine.fired_s += dt_s
     if machine.fired_s >= machine.ignites_after_s:
         _enter(machine, "running")
@@ -306,7 +387,7 @@ def _give_up(machine: Machine, rng: Random, hurt: Ailments) -> Events:
 
 
 def _run(model: Model, machine: Machine, dt_s: float, rng: Random, _hurt: Ailments) -> Events:
-    _work(machine, rng)
+    _work(machine, dt_s, rng)
     machine.hours += dt_s / 3600
     if machine.mode_s > 10 and machine.rpm < 0.5 * model.idle_rpm:
         return _shut_down(machine, rng, "stalled")
@@ -327,11 +408,12 @@ def _shut_down(machine: Machine, rng: Random, reason: str) -> Events:
 
 
 def _stop(_model: Model, machine: Machine, dt_s: float, rng: Random, _hurt: Ailments) -> Events:
-    _work(machine, rng)
+    _work(machine, dt_s, rng)
     machine.hours += dt_s / 3600
     if machine.mode_s < COOL_DOWN_S:
         return []
     _enter(machine, "off")
+    machine.tries = 0
     machine.switch_at = NEVER if machine.duty == "hand" else _next_start(machine, rng)
     return [Happening("stopped", {"reason": "operator"})]
 
@@ -343,13 +425,10 @@ _SEQUENCE = {"off": _idle, "fault": _idle, "cranking": _crank, "running": _run, 
 
 
 def _ambient_c(machine: Machine) -> float:
-    """Coldest at three in the night, warmest at three in the afternoon."""
-    return machine.climate_c + machine.weather_c - 6.0 * math.cos((_local_h(machine) - 3.0) / 24 * math.tau)
-
-
-def _weather(machine: Machine, dt_s: float, rng: Random) -> None:
-    machine.weather_c = machine.weather_c * (1 - dt_s / DAY_MS * 1000) + rng.gauss(0.0, 0.015) * math.sqrt(dt_s)
-    machine.ambient_c = _ambient_c(machine)
+    """Coldest at three in the night, warmest at three in the afternoon, and warmer and colder days."""
+    day, (slow, quick) = machine.at / DAY_MS, machine.weather
+    weather_c = 3.6 * math.sin(day / 5.3 * math.tau + slow) + 1.6 * math.sin(day / 1.9 * math.tau + quick)
+    return machine.climate_c + weather_c - 6.0 * math.cos((_local_h(machine) - 3.0) / 24 * math.tau)
 
 
 def _tank(model: Model, machine: Machine, dt_s: float, hurt: Ailments) -> None:
@@ -367,7 +446,7 @@ def _tank(model: Model, machine: Machine, dt_s: float, hurt: Ailments) -> None:
     machine.fuel_pct = clip(machine.fuel_pct, 0.0, 100.0)
 
 
-def _engine(model: Model, machine: Machine, dt_s: float, rng: Random, hurt: Ailments) -> None:
+def _engine(model: Model, machine: Machine, dt_s: float, hurt: Ailments) -> None:
     burning = machine.mode in ("running", "stopping")
     before = machine.load
     machine.load = relax(machine.load, machine.wanted_load if burning else 0.0, dt_s, 4.0)
@@ -379,15 +458,16 @@ def _engine(model: Model, machine: Machine, dt_s: float, rng: Random, hurt: Ailm
     oil_left = clip(machine.oil_level / 0.5, 0.0, 1.0) * (1 - 0.25 * min(hurt.bearing_wear, 1.0))
     machine.oil_bar = relax(machine.oil_bar, model.oil_bar * turning**0.6 * thickness * oil_left, dt_s, 1.2)
     rough = 0.7 + 0.6 * machine.load + 6.0 * hurt.bearing_wear**2
-    shaking = model.vibration_mm_s * turning * rough * (1 + rng.gauss(0.0, 0.02))
-    machine.vibration_mm_s = relax(machine.vibration_mm_s, max(shaking, 0.0), dt_s, 3.0)
+    machine.vibration_mm_s = relax(machine.vibration_mm_s, model.vibration_mm_s * turning * rough, dt_s, 3.0)
 
 
 def _speed(model: Model, machine: Machine, dt_s: float, load_before: float, hurt: Ailments) -> float:
     if machine.mode == "cranking" and not machine.resting:
-        pull = 0.0 if hurt.starter_dead else clip((machine.battery_v - 5.5) / 4.5, 0.0, 1.15)
+        stuck = hurt.starter_dead or hurt.bearing_wear >= SEIZED
+        pull = 0.0 if stuck else clip((machine.battery_v - 5.5) / 4.5, 0.0, 1.15)
         return relax(machine.rpm, 200.0 * pull, dt_s, 0.4)
-    if machine.mode not in ("running", "stopping") or machine.fuel_pct < 0.5:
+    seized = hurt.bearing_wear >= SEIZED
+    if machine.mode not in ("running", "stopping") or machine.fuel_pct < 0.5 or hurt.fuel_cut or seized:
         return relax(machine.rpm, 0.0, dt_s, 1.5)
     # The governor lets the speed droop a little with load, and is late where the load jumps.
     governed = model.idle_rpm + model.span_rpm * machine.load
@@ -406,26 +486,34 @@ def _heat(model: Model, machine: Machine, dt_s: float, burning: bool, hurt: Ailm
         return
     heat_kw = model.heat_kw * (0.22 + 0.78 * machine.load) * (1 + 0.15 * hurt.bearing_wear)
     coolant = clip((machine.coolant_level - 0.05) / 0.6, 0.03, 1.0)
-    radiator = model.heat_kw * 0.034 * coolant * (1 - 0.85 * hurt.radiator_clogged)
-    opened = clip((machine.coolant_c - 80.0) / 10.0, 0.0, 1.0)
-    lost_kw = (model.heat_kw * 0.001 + radiator * opened) * excess_c
-    machine.coolant_c += (heat_kw - lost_kw) / (model.heat_kw * 3.5) * dt_s
+    radiator = model.heat_kw * model.radiator * coolant * (1 - 0.85 * hurt.radiator_clogged)
+    opened = clip((machine.coolant_c - model.thermostat_c) / 10.0, 0.0, 1.0)
+    lost_kw_per_c = model.heat_kw * 0.001 + radiator * opened
+    # Where the balance is headed if it goes on as here: exact for a step that stays on this side of the thermostat.
+    steepness = lost_kw_per_c + (radiator * 0.1 * max(excess_c, 0.0) if 0 < opened < 1 else 0.0)
+    reach_c = (heat_kw - lost_kw_per_c * excess_c) / steepness
+    machine.coolant_c += reach_c * (1 - math.exp(-steepness / (model.heat_kw * 3.5) * dt_s))
 
 
-def _battery(machine: Machine, dt_s: float, hurt: Ailments) -> None:
+def _battery(model: Model, machine: Machine, dt_s: float, hurt: Ailments) -> None:
     """Charge, and the voltage at the terminals: resting, charging, or with the starter drawing it down."""
     cold = max(0.0, 20.0 - machine.ambient_c)
     charging = machine.mode in ("running", "stopping") and machine.rpm > 500
     if charging:
-        machine.charge = relax(machine.charge, 1.0, dt_s, 2400.0)
-        target = 14.15 - 0.8 * hurt.battery_loss + 0.006 * cold
+        target = model.alternator_v - 0.8 * hurt.battery_loss + 0.006 * cold - 2.4 * hurt.charge_lost
+        # Below what the battery itself would show it is not charged: it feeds the machine.
+        if hurt.charge_lost > 0.6:
+            machine.charge = max(0.0, machine.charge - dt_s / 3600 * 0.25 * hurt.charge_lost)
+        else:
+            machine.charge = relax(machine.charge, 1.0, dt_s, 2400.0)
     else:
         machine.charge = max(0.0, machine.charge - dt_s / 3600 * (0.002 + 0.02 * hurt.battery_loss))
         target = 11.8 + 1.0 * machine.charge - 1.2 * hurt.battery_loss
     if machine.mode == "cranking" and not machine.resting:
         machine.charge = max(0.0, machine.charge - 0.0012 * dt_s)
-        # 250 A through the inner resistance, which grows in the cold and as the battery ages.
-        target -= 250 * 0.0075 * (1 + 0.015 * cold) * (1 + 2.2 * hurt.battery_loss)
+        # 250 A through the inner resistance, which grows in the cold, as the battery ages, and as it runs empty.
+        empty = max(0.0, 0.4 - machine.charge) / 0.4
+        target -= 250 * model.battery_ohm * (1 + 0.015 * cold) * (1 + 2.2 * hurt.battery_loss) * (1 + 4 * empty)
     # The starter's current drops the voltage at once; chemistry takes its time.
     tau_s = 0.05 if machine.mode == "cranking" else 4.0
     machine.battery_v = max(relax(machine.battery_v, target, dt_s, tau_s), 5.0)
@@ -477,9 +565,18 @@ _CODES = (
 CODES = {code.name: code for code in _CODES}
 
 
+def _comes_any(machine: Machine) -> bool:
+    for code in _CODES:  # noqa: SIM110 (a plain loop: this is asked at every step, and a generator costs as much again)
+        if code.comes(machine):
+            return True
+    return False
+
+
 def _complain(machine: Machine, dt_s: float) -> Events:
     """Set the codes whose causes have lasted, clear those whose causes are gone."""
-    events = []
+    events: Events = []
+    if not machine.codes and not machine.suspected_s and not _comes_any(machine):
+        return events
     for name, code in CODES.items():
         if name in machine.codes:
             if code.goes(machine):

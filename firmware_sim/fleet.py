@@ -183,7 +183,7 @@ class Fleet:
 
     def _write_truth(self, unit: Unit, injection: Injection) -> None:
         with (self._home / "truth.jsonl").open("ab") as file:
-            file.write(Truth.of(unit.box.device_id, injection).line())
+            file.write(Truth.of(unit.box.device_id, injection, unit.box.broke.get(injection)).line())
 
     def _close_truth(self) -> None:
         """Failures are not kept over a stop, so whatever still stands ends here."""
@@ -221,7 +221,10 @@ class Fleet:
     def _live(self, unit: Unit, now: int) -> None:
         box, link = unit.box, unit.link
         if now - box.at >= STEP_MS:
+            known = set(box.broke)
             link.offer(box.advance(now))
+            for injection in box.broke.keys() - known:
+                self._write_truth(unit, injection)
         while link.inbox:
             link.offer(box.answer(link.inbox.popleft()))
         if box.radio_out or link.boot != box.boot:

@@ -4,15 +4,34 @@
 out, and answers commands. It knows no MQTT: simulate.py lives it in virtual time, fleet.py in real time.
 """
 
+import math
 from collections import deque
+from dataclasses import dataclass
+from itertools import groupby
 from random import Random
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from firmware_sim.device import Duty, Events, Machine, Model, halt, longest_step_s, measure, request_start, settle, step
-from firmware_sim.failures import HEALTHY, Ailments, Injection, ailments
-from firmware_sim.models import MODELS
+from firmware_sim.device import (
+    Duty,
+    Events,
+    Machine,
+    Model,
+    asleep,
+    halt,
+    longest_step_s,
+    repair,
+    request_start,
+    settle,
+    step,
+    switch_off,
+)
+from firmware_sim.failures import HEALTHY, REPAIRED, Ailments, Injection, ailments
+from firmware_sim.models import MODELS, individual
+from firmware_sim.sensors import Floats, Run, Sensors
 
 BACKLOG_LIMIT = 20_000
 """Messages a box remembers while its radio is out; the oldest go first. Ten seconds apart: over two days."""
@@ -21,6 +40,8 @@ ARRAY_LIMIT = 250
 COMMAND_LIMIT = 4096
 
 Suffix = Literal["telemetry", "event", "status", "reply"]
+Dark = Literal["", "sleeping", "transport", "powered_off"]
+Ints = npt.NDArray[np.int64]
 
 
 class Message(NamedTuple):
@@ -45,17 +66,71 @@ _encode = msgspec.json.encode
 _command = msgspec.json.Decoder(Command)
 
 
+class Happened(NamedTuple):
+    """An event as the controller notes it. `at` is true time, `clock_at` the box's own."""
+
+    at: int
+    clock_at: int
+    boot: int
+    seq: int
+    event: str
+    detail: dict[str, str | int | float]
+    hurt: Ailments
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Consecutive readings over which the radio does the same. `at` is true time, `clock_at` the box's own."""
+
+    at: Ints
+    clock_at: Ints
+    boot: int
+    seq: int
+    """Of the first row; the others count on."""
+    modes: list[str]
+    values: Floats
+    """(rows, sensors), in the order of `Box.names`."""
+    hurt: Ailments
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+
+class _Span(NamedTuple):
+    """One step of the machine with the readings that fell due in it."""
+
+    from_at: int
+    to_at: int
+    first_at: int
+    due: int
+    mode: str
+    """Up to `to_at`; a reading on that very moment shows `last_mode`."""
+    last_mode: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    seq: int
+    boot: int
+    hurt: Ailments
+
+
 class Box:
     """Controller and radio of one machine. The same arguments and calls give the same bytes."""
 
     def __init__(
-        self, device_id: str, model: Model, machine: Machine, seed: int | str, *, report_s: float, boot: int
-    ) -> None:
+        self, device_id: str, model: Model, machine: Machine, seed: int | str, *, report_s: float, boot: int,
+        spread: float = 1.0,
+    ) -> None:  # fmt: skip
         self.device_id = device_id
         self.model = model
         self.machine = machine
         self.boot = boot
+        self.dark: Dark = ""
+        """Why it is switched off, after a goodbye; '' while it is on."""
         self.injections: list[Injection] = []
+        self.asked: dict[Injection, int] = {}
+        """When the key was last turned under each failure, up to its breakdown."""
+        self.broke: dict[Injection, int] = {}
+        """When each failure first stopped the machine, kept it from starting, or did it damage."""
         # Two sources of chance, so that what a bad radio does leaves the machine's own course as it was.
         self.nature = Random(f"{seed}/{device_id}/nature")
         self._ether = Random(f"{seed}/{device_id}/ether")
@@ -63,21 +138,28 @@ class Box:
         self._report_at = machine.at + self._ether.randrange(self._report_ms)
         self._booted_at = machine.at
         self._seq = 0
-        self._shown: dict[str, float] = {}
+        self.names = tuple(model.show(machine))
+        self._sensors = Sensors(model, self.names, f"{seed}/{device_id}", spread)
+        self._spans: list[_Span] = []
+        self._moved_c = 0.0
+        self._dead = False
         self._backlog: deque[tuple[Suffix, bytes]] = deque(maxlen=BACKLOG_LIMIT)
         self._overtaken: tuple[Suffix, bytes] | None = None
 
     @classmethod
     def fresh(
         cls, device_id: str, profile: str, seed: int | str, start_at: int, *, report_s: float = 10.0, boot: int = 1,
-        duty: Duty = "day", climate_c: float = 15.0, fixed_load: float | None = None,
+        duty: Duty = "day", climate_c: float = 15.0, fixed_load: float | None = None, spread: float = 1.0,
     ) -> "Box":  # fmt: skip
-        """A box on a new machine of this profile; its tank, its hours and its first plans follow from the seed."""
-        model, rng = MODELS[profile], Random(f"{seed}/{device_id}/birth")
+        """A box on a new machine of this profile; its make, its tank, its hours and its first plans follow from the
+        seed. `spread`: how much it differs from others of its model, and its sensors from the truth (0: not at all)."""
+        model = individual(MODELS[profile], Random(f"{device_id}/make"), spread)
+        rng = Random(f"{seed}/{device_id}/birth")
         machine = Machine(start_at, climate_c=climate_c, fixed_load=fixed_load)
         machine.fuel_pct, machine.hours = rng.uniform(45, 90), rng.uniform(150, 4000)
+        machine.warmth = 1 + spread * Random(f"{device_id}/warmth").gauss(0.0, 0.04)
         settle(model, machine, rng, duty)
-        return cls(device_id, model, machine, seed, report_s=report_s, boot=boot)
+        return cls(device_id, model, machine, seed, report_s=report_s, boot=boot, spread=spread)
 
     # Time
 
@@ -92,29 +174,150 @@ class Box:
 
     @property
     def radio_out(self) -> bool:
-        return self.hurt.radio_out
+        hurt = self.hurt
+        return hurt.radio_out or hurt.box_dead
 
     def advance(self, until_at: int) -> list[Message]:
-        """Live on until then and say what there is to say; a reboot ends it early, with `boot` one higher."""
+        """Live on until then and say what there is to say, as the radio passes it on. A reboot, a goodbye or waking up
+        ends it early, with `boot` or `dark` changed."""
         said: list[Message] = []
-        while self.at < until_at:
-            hurt = self.hurt
-            if hurt.reboot_every_s and self.at - self._booted_at >= hurt.reboot_every_s * 1000:
-                self._reboot()
-                return said
-            said += self._live(min(until_at, self._report_at), hurt)
+        for item in self.live(until_at):
+            if isinstance(item, Happened):
+                said += self._send("event", _encode_event(item), item)
+            else:
+                for row in range(len(item)):
+                    said += self._send("telemetry", _encode_reading(item, row, self.names), item, row)
         return said
 
-    def _live(self, until_at: int, hurt: Ailments) -> list[Message]:
-        """One step of the machine, and one reading where it is due."""
-        dt_s = min((until_at - self.at) / 1000, longest_step_s(self.machine))
-        self.machine, events = step(self.model, self.machine, dt_s, self.nature, hurt)
-        if hurt.reboot_every_s:
+    def live(self, until_at: int) -> list[Readings | Happened]:
+        """The same before it goes over any radio: what the controller has to say, typed and in blocks."""
+        noted: list[Readings | Happened] = []
+        while self.at < until_at:
+            hurt = self.hurt
+            dark: Dark = hurt.away or ("sleeping" if asleep(self.machine) else "")
+            revived, self._dead = self._dead and not hurt.box_dead, hurt.box_dead
+            if revived:
+                self._reboot()
+                break
+            if dark != self.dark:
+                self._darken(dark, hurt, noted)
+                break
+            if hurt.reboot_every_s and self.at - self._booted_at >= hurt.reboot_every_s * 1000:
+                self._reboot()
+                break
+            noted += self._live(until_at, hurt)
+        return noted + self._collect()
+
+    def _live(self, until_at: int, hurt: Ailments) -> list[Readings | Happened]:
+        """One step of the machine, and the readings that are due in it."""
+        before = self.machine
+        dt_s = min((until_at - before.at) / 1000, longest_step_s(before, hurt), self._unhurt_s(before.at, hurt))
+        self.machine, events = step(self.model, before, max(dt_s, 0.001), self.nature, hurt)
+        if hurt.reboot_every_s or hurt.box_dead or self.dark:
             halt(self.machine)
-        said = self._tell(events, hurt)
-        if self.at >= self._report_at:
-            self._report_at += self._report_ms
-            said += self._report(hurt)
+        to_at = self.machine.at
+        if any(each.to_at == to_at and each.failure in REPAIRED for each in self.injections):
+            repair(self.machine, self.nature)
+        if self.dark or hurt.box_dead:
+            skipped = max(0, (to_at - self._report_at) // self._report_ms + 1)
+            self._report_at += skipped * self._report_ms
+            return []
+        self._note(events, hurt)
+        if events and not hurt.mute:
+            # What was due before this moment was said before it.
+            self._due(to_at - 1, before, hurt)
+            said: list[Readings | Happened] = [*self._collect(), *self._tell(events, hurt)]
+        else:
+            said = []
+        self._due(to_at, before, hurt)
+        return said
+
+    def _due(self, until_at: int, before: Machine, hurt: Ailments) -> None:
+        """Take down the readings that are due until then, within the step that the machine was taken through."""
+        due = (until_at - self._report_at) // self._report_ms + 1
+        if due > 0:
+            after, show = self.machine, self.model.show
+            shown, then = tuple(show(before).values()), tuple(show(after).values())
+            first_at, seq = self._report_at, self._seq
+            self._spans.append(
+                _Span(before.at, after.at, first_at, due, before.mode, after.mode, shown, then, seq, self.boot, hurt)
+            )
+            self._seq += due
+            self._report_at += due * self._report_ms
+
+    def _unhurt_s(self, at: int, hurt: Ailments) -> float:
+        """How long until something begins or ends to be wrong: no step goes over that moment."""
+        edges = [edge for each in self.injections for edge in (each.from_at, each.to_at) if edge > at]
+        if hurt.reboot_every_s:
+            edges.append(self._booted_at + round(hurt.reboot_every_s * 1000))
+        return (min(edges) - at) / 1000 if edges else math.inf
+
+    def _note(self, events: Events, hurt: Ailments) -> None:
+        """Keep when failures were felt, for whoever wants to know how soon they were found."""
+        if not self.injections:
+            return
+        running = self.machine.mode == "running"
+        broken = hurt.output_lost > 0.5 and running
+        if running:
+            self.broke |= {
+                each: self.at for each in self.injections if each not in self.broke and each.worn_out(self.at)
+            }
+        for event, detail in events:
+            if event == "start_requested":
+                self.asked |= {each: self.at for each in self.standing() if each not in self.broke}
+            broken |= event == "start_failed" or (event == "stopped" and detail["reason"] != "operator")
+            broken |= event == "start_requested" and hurt.start_blocked
+        if broken:
+            for each in self.standing():
+                self.broke.setdefault(each, self.at)
+
+    def _darken(self, dark: Dark, hurt: Ailments, noted: list[Readings | Happened]) -> None:
+        """Switch the box off after a goodbye, or on again."""
+        if dark:
+            to_at = max((each.to_at for each in self.standing()), default=0)
+            if dark != "sleeping":
+                noted += self._collect()
+                noted += self._tell(switch_off(self.machine, to_at + 120_000), hurt)
+            self._moved_c = hurt.moved_c
+        else:
+            self.machine.climate_c += self._moved_c
+            self._moved_c = 0.0
+            self._reboot()
+        self.dark = dark
+
+    def _collect(self) -> list[Readings | Happened]:
+        """The readings taken down since this was last asked, as blocks over which boot and radio stay the same."""
+        spans, self._spans = self._spans, []
+        return [self._block(list(group)) for _, group in groupby(spans, _radio)]
+
+    def _block(self, spans: list[_Span]) -> Readings:
+        counts = [span.due for span in spans]
+        of = np.repeat(np.arange(len(spans)), counts)
+        ends = np.cumsum(counts)
+        nth = np.arange(ends[-1], dtype=np.int64) - (ends - counts)[of]
+        first_at = np.array([span.first_at for span in spans], dtype=np.int64)[of]
+        at: Ints = np.asarray(first_at + nth * self._report_ms, dtype=np.int64)
+        from_at, to_at = (
+            np.array([getattr(span, name) for span in spans], dtype=np.int64)[of] for name in ("from_at", "to_at")
+        )
+        share = ((at - from_at) / (to_at - from_at))[:, None]
+        before = np.array([span.before for span in spans])[of]
+        truth = before + (np.array([span.after for span in spans])[of] - before) * share
+        modes = [mode for span in spans for mode in [span.mode] * span.due]
+        for end, span in zip(ends.tolist(), spans, strict=True):
+            if span.last_mode != span.mode and at[end - 1] == span.to_at:
+                modes[end - 1] = span.last_mode
+        runs = [Run(end - span.due, end, span.hurt) for end, span in zip(ends.tolist(), spans, strict=True)
+                if span.hurt is not HEALTHY]  # fmt: skip
+        values = self._sensors.read(at, truth, runs)
+        first = spans[0]
+        return Readings(at, at + first.hurt.clock_ahead_ms, first.boot, first.seq, modes, values, first.hurt)
+
+    def _tell(self, events: Events, hurt: Ailments) -> list[Happened]:
+        said: list[Happened] = []
+        for event, detail in events:
+            said.append(Happened(self.at, self.at + hurt.clock_ahead_ms, self.boot, self._seq, event, detail, hurt))
+            self._seq += 1
         return said
 
     def _reboot(self) -> None:
@@ -151,33 +354,18 @@ class Box:
 
     def start(self) -> list[Message]:
         """Somebody turns the key now."""
-        return self._tell(request_start(self.machine, self.nature), self.hurt)
-
-    def _head(self, hurt: Ailments) -> dict[str, Any]:
-        head = {"boot": self.boot, "seq": self._seq, "at": self.at + hurt.clock_ahead_ms}
-        self._seq += 1
-        return head
-
-    def _report(self, hurt: Ailments) -> list[Message]:
-        self._shown = measure(self.model, self.machine, self.nature, hurt, self._shown)
-        reading = self._head(hurt) | {"state": self.machine.mode, "values": self._shown}
-        return self._send("telemetry", _encode(reading), hurt)
-
-    def _tell(self, events: Events, hurt: Ailments) -> list[Message]:
-        said: list[Message] = []
-        for event, detail in events:
-            body = self._head(hurt) | {"event": event, "detail": detail}
-            said += self._send("event", _encode(body), hurt)
-        return said
+        told = self._tell(request_start(self.machine, self.nature), self.hurt)
+        return [message for item in told for message in self._send("event", _encode_event(item), item)]
 
     # The radio
 
-    def _send(self, suffix: Suffix, payload: bytes, hurt: Ailments) -> list[Message]:
-        if hurt.radio_out:
+    def _send(self, suffix: Suffix, payload: bytes, item: "Readings | Happened", row: int = 0) -> list[Message]:
+        if item.hurt.radio_out:
             self._backlog.append((suffix, payload))
             return []
-        said = [*self._stored(), *self._muddled(suffix, payload, hurt)]
-        return [Message(self.at, what, body) for what, body in said]
+        at = int(item.at[row]) if isinstance(item, Readings) else item.at
+        said = [*self._stored(), *self._muddled(suffix, payload, item.hurt)]
+        return [Message(at, what, body) for what, body in said]
 
     def _stored(self) -> list[tuple[Suffix, bytes]]:
         """The backlog, oldest first: runs of readings as arrays, events one by one between them."""
@@ -254,11 +442,31 @@ class Box:
             if old.failure == failure and old.from_at <= self.at < old.to_at
         ]
         self.injections = [old for old in self.injections if old.failure != failure]
+        if ended and failure in REPAIRED:
+            repair(self.machine, self.nature)
         return ended
 
     def standing(self) -> list[Injection]:
         """The failures that are happening now."""
         return [injection for injection in self.injections if injection.from_at <= self.at < injection.to_at]
+
+
+def _radio(span: _Span) -> tuple[object, ...]:
+    """What must be the same over a block of readings."""
+    hurt = span.hurt
+    return span.boot, hurt.radio_out, hurt.clock_ahead_ms, hurt.duplicate_share, hurt.reorder_share
+
+
+def _encode_event(item: Happened) -> bytes:
+    return _encode(
+        {"boot": item.boot, "seq": item.seq, "at": item.clock_at, "event": item.event, "detail": item.detail}
+    )
+
+
+def _encode_reading(item: Readings, row: int, names: tuple[str, ...]) -> bytes:
+    values = dict(zip(names, item.values[row].tolist(), strict=True))
+    head = {"boot": item.boot, "seq": item.seq + row, "at": int(item.clock_at[row]), "state": item.modes[row]}
+    return _encode(head | {"values": values})
 
 
 def _array(payloads: list[bytes]) -> bytes:
