@@ -1,6 +1,7 @@
 """The API and the pages as one ASGI app."""
 
 from pathlib import Path
+from threading import Lock
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -8,7 +9,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from api import devices, fleet, pages, probes, registers, stream, tickets
+from api import backtests, devices, fleet, pages, probes, registers, stream, tickets
 from api.access import SECURITY_HEADERS, ForAll, Guard, Guesses, check_declared
 from api.context import Api
 from api.problems import Problem, is_api, not_found, of_status, of_validation, problem_response
@@ -35,9 +36,10 @@ def create_app(api: Api) -> FastAPI:
     app.state.api = api
     app.state.guesses = Guesses()
     app.state.streams = set()
+    app.state.backtesting = Lock()
     app.state.words = {lang: Words(lang, api.zone) for lang in LANGS}
     app.state.templates = {lang: words.environment() for lang, words in app.state.words.items()}
-    for part in (fleet, devices, tickets, registers, stream, probes, pages):
+    for part in (fleet, devices, tickets, backtests, registers, stream, probes, pages):
         app.include_router(part.router)
     _serve_openapi(app)
     app.mount("/static", StaticFiles(directory=STATIC), "static")

@@ -108,7 +108,9 @@ def device_detail(api: Api, visitor: Visitor, device_id: str) -> DeviceDetail:
     with api.reading() as connection:
         row = _visible(connection, api, visitor, device_id)
         since = 0 if ours else row.starts_at
-        faults = [FaultShape.model_validate(fault) for fault in queries.open_faults(connection, device_id, since)]
+        found = queries.open_faults(connection, device_id, since)
+        # What may be nothing is for us to find out; a customer hears of what somebody is to see to.
+        faults = [FaultShape.model_validate(fault) for fault in found if ours or fault.ticket_id is not None]
         received, missing = queries.completeness(connection, device_id)
     heard_at = row.last_heard_at if row.last_heard_at is not None and row.last_heard_at >= since else None
     return DeviceDetail.model_validate({

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fastapi import Request
 from pydantic import JsonValue
 
+from api.context import api_of
 from api.shapes import TicketShape
-from api.words import Words
+from api.words import NOTHING, Words
+from monitor.desk.explain import Case, Clue
 from monitor.desk.notices import headline, sensor_title
-from monitor.devices import Profile
+from monitor.devices import FaultKind, Profile
 
 
 def N_(message: str) -> str:  # noqa: N802 the usual name by which extraction finds messages
@@ -69,6 +72,8 @@ VERBS = {
     "resolve": N_("Resolved"),
     "close": N_("Close"),
     "cancel": N_("Cancel ticket"),
+    "raise": N_("Became graver, or turned out to be something else"),
+    "merge": N_("Went into another ticket"),
 }
 
 CONNECTIONS = {"online": N_("online"), "lost": N_("connection lost"), "offline": N_("switched off")}
@@ -119,6 +124,22 @@ EVIDENCE = {
     "since_at": N_("Since"),
     "requested_at": N_("Start requested"),
     "last_heard_at": N_("Last heard"),
+    "expected": N_("Expected"),
+    "band": N_("Ordinary range"),
+    "slope_per_h": N_("Change per hour"),
+    "reaches_at": N_("Reaches its limit"),
+    "reaches_between": N_("Between"),
+    "peers": N_("Machines compared with"),
+    "flat_s": N_("Stands still for (s)"),
+    "flat_samples": N_("Stands still for (readings)"),
+    "usual_flat_s": N_("Usually at most (s)"),
+    "usual_flat_samples": N_("Usually at most (readings)"),
+    "noise": N_("Usual movement"),
+    "change_per_s": N_("Possible change per second"),
+    "deserved": N_("Why a ticket"),
+    "lost": N_("Machines lost"),
+    "live": N_("Machines that ought to be heard"),
+    "combined_confidence": N_("Sure together"),
 }
 
 REASONS = {
@@ -127,6 +148,7 @@ REASONS = {
     "no_signal": N_("no signal since the start"),
     "start_failed": N_("the machine says so"),
     "fault_state": N_("went into fault while starting"),
+    "shut_down": N_("stopped by itself while running"),
     "attempts": N_("too many attempts"),
     "boot_loop": N_("its controller boots again and again"),
     "lost": N_("connection lost"),
@@ -134,11 +156,118 @@ REASONS = {
     "clock_ahead": N_("clock ahead"),
     "clock_behind": N_("clock behind"),
     "sensor_removed": N_("the model no longer has this sensor"),
+    "stuck": N_("it stands still while the others go on"),
+    "jump": N_("it jumped faster than is possible"),
+    "spikes": N_("it jumps again and again"),
+    "impossible": N_("it shows what cannot be"),
+    "level": N_("it stands where it hardly ever stood"),
+    "hour": N_("it is unlike what it usually is at this hour"),
+    "lasting": N_("for some time it has been unlike what it usually is at these hours"),
+}
+
+# Why there is a ticket, where the fault alone was not certain enough.
+DESERVED = {
+    "certain": N_("it is certain enough"),
+    "persisted": N_("it lasted"),
+    "combined": N_("several weak signs together"),
+    "consequence": N_("it belongs to a graver fault"),
+    "recurrence": N_("it came again"),
+    "site": N_("its whole site is silent"),
+}
+
+CERTAINTIES = {"certain": N_("certain"), "likely": N_("likely"), "possible": N_("possible")}
+
+ALTERNATIVES = {
+    "sensor_fault": N_("The sensor or its cable is at fault, and the machine is well"),
+    "high_load": N_("The machine is worked harder than usual"),
+    "new_operation": N_("The machine is used in another way than before"),
+    "fuel_used_up": N_("The fuel was simply used up"),
+    "fuel_lost": N_("Fuel leaked out or was taken"),
+    "not_charging": N_("The battery is not charged: alternator, belt or wiring"),
+    "battery_worn": N_("The battery is worn out, or something drains it at rest"),
+    "weak_battery": N_("Weak battery or bad connections"),
+    "no_fuel": N_("No fuel"),
+    "starter": N_("Starter, its relay or the emergency stop"),
+    "engine_fuel_supply": N_("It turns and does not fire: fuel supply, air in it, preheating"),
+    "controller": N_("The controller or its power supply"),
+    "no_connection": N_("It may run: only the connection is gone"),
+    "aborted_by_hand": N_("Somebody broke the start off"),
+    "protection": N_("Its own protection stopped it: heat, oil pressure, overload"),
+    "stalled": N_("It stalled: fuel supply, a sudden load, something stuck"),
+    "stopped_by_hand": N_("Somebody pressed the emergency stop"),
+    "radio": N_("Poor reception, or the radio module"),
+    "power_off": N_("Somebody switched the power off"),
+    "battery_empty": N_("The battery ran empty"),
+    "sim_or_network": N_("The SIM card or the network"),
+    "load_or_season": N_("Other load or another season, no wear"),
+    "sensor_drift": N_("The sensor itself drifts"),
+    "other_surroundings": N_("Its place differs: heat, dust, altitude"),
+    "wiring": N_("A plug or a cable"),
+    "real_change": N_("The machine has really changed that much"),
+    "passing_code": N_("A passing code without a lasting fault"),
+    "no_time_source": N_("The clock has no time source: no network, no GPS"),
+    "clock_battery": N_("The clock's battery: it begins anew after each power cut"),
+    "timezone_set": N_("The wrong time zone is set"),
+}
+
+CLUES = {
+    "sudden": N_("%(sensor)s jumped by %(value)s from one reading to the next"),
+    "gradual": N_("%(sensor)s went there over %(value)s min"),
+    "moved": N_("%(sensor)s moved at the same time"),
+    "still": N_("no other sensor moved"),
+    "load_high": N_("%(sensor)s stood at %(value)s"),
+    "load_ordinary": N_("%(sensor)s was ordinary: %(value)s"),
+    "state_changed": N_("it had changed its state %(value)s min before"),
+    "was_running": N_("it was running"),
+    "was_not_running": N_("it was not running"),
+    "crank_weak": N_("%(sensor)s fell to %(value)s under crank"),
+    "crank_well": N_("%(sensor)s held %(value)s under crank"),
+    "battery_weak": N_("%(sensor)s was only %(value)s"),
+    "battery_well": N_("%(sensor)s was %(value)s"),
+    "fuel_low": N_("%(sensor)s was only %(value)s"),
+    "fuel_there": N_("%(sensor)s was %(value)s"),
+    "cranked": N_("the engine turned"),
+    "not_cranked": N_("the engine did not turn"),
+    "one_attempt": N_("it was tried only once"),
+    "many_attempts": N_("it was tried %(value)s times"),
+    "boot_loop": N_("its controller booted again and again"),
+    "never_attempted": N_("the start was requested and nothing happened"),
+    "no_signal": N_("nothing was heard after the start"),
+    "start_failed": N_("the machine itself says that the start failed"),
+    "lost": N_("the connection broke without a goodbye"),
+    "gaps_before": N_("%(value)s gaps in the minutes before"),
+    "no_gaps_before": N_("no gap in the minutes before"),
+    "whole_site": N_("the whole site went silent together"),
+    "many_signs": N_("%(value)s sensors differ together"),
+    "one_sign": N_("only one sensor differs"),
+    "no_lamp": N_("the code lights no lamp"),
+    "clock_reset": N_("it is off by months or years"),
+    "whole_hours": N_("it is off by whole hours: %(value)s"),
+}
+
+ROUGH = ("gradual", "state_changed")
+"""Clues whose value is a time in minutes."""
+
+COPY_REASONS = {
+    "unavailable": N_("the telemetry store is away"),
+    "expired": N_("the readings were older than what is kept"),
+    "partly_expired": N_("a part was older than what is kept"),
+    "ticket_full": N_("the ticket keeps enough readings already"),
+    "enough_machines": N_("enough machines of this site are kept"),
+    "reduced": N_("more readings than a ticket keeps at full rate: the earlier ones are reduced"),
+    "left_out": N_("more sensors or events than a ticket keeps"),
+}
+
+PHASES = {
+    "opening": N_("until the opening"),
+    "after": N_("the minutes after"),
+    "course": N_("a week of its course"),
+    "clearing": N_("until after the end"),
 }
 
 TABLES = (
-    CONDITIONS, STATUSES, SEVERITIES, CLOCKS, NEXT_STEPS, VERBS, CONNECTIONS, MACHINE_STATES, NOTICE_KINDS,
-    NOTICE_STATUSES, EVIDENCE, REASONS,
+    DESERVED, CERTAINTIES, ALTERNATIVES, CLUES, COPY_REASONS, PHASES, CONDITIONS, STATUSES, SEVERITIES, CLOCKS,
+    NEXT_STEPS, VERBS, CONNECTIONS, MACHINE_STATES, NOTICE_KINDS, NOTICE_STATUSES, EVIDENCE, REASONS,
 )  # fmt: skip
 
 
@@ -157,6 +286,9 @@ class Labels:
 
     def sensor(self, name: str, profile: str) -> str:
         return sensor_title(name, self._profile(profile), self.words.lang)
+
+    def unit(self, sensor: str, profile: str | None) -> str:
+        return _unit_of(sensor, self._profile(profile))
 
     def model(self, profile: str | None) -> str:
         found = self._profile(profile)
@@ -224,8 +356,11 @@ class Labels:
         return found + self._signs(facts.get("signs"), profile)
 
     def _fact(self, key: str, value: JsonValue, subject: str, profile: str | None) -> str:
-        if key == "reason":
-            return self._of(REASONS, str(value))
+        if key in ("reason", "deserved"):
+            return self._of(REASONS if key == "reason" else DESERVED, str(value))
+        if isinstance(value, list):
+            each = "_at" if key.endswith("_between") else key
+            return f" {NOTHING} ".join(self._fact(each, one, subject, profile) for one in value[:2])
         if key.endswith("_at") and isinstance(value, int):
             return self.words.moment(value)
         if isinstance(value, bool):
@@ -239,7 +374,8 @@ class Labels:
         found = self._profile(profile)
         if found is None:
             return ""
-        names = {"battery": found.battery_sensor, "fuel": found.fuel_sensor, "value": subject, "limit": subject}
+        names = {"battery": found.battery_sensor, "fuel": found.fuel_sensor}
+        names |= dict.fromkeys(("value", "limit", "expected", "band", "noise"), subject)
         name = names.get(key.partition("_")[0], "")
         return next((sensor.unit for sensor in found.sensors if sensor.name == name), "") if name else ""
 
@@ -258,9 +394,106 @@ class Labels:
             "%(value)s, expected %(expected)s", value=self.words.figure(value), expected=self.words.figure(expected)
         )
 
+    # --- how we know ---
+
+    def certainty(self, code: str) -> str:
+        return self._of(CERTAINTIES, code)
+
+    def alternative(self, code: str) -> str:
+        return self._of(ALTERNATIVES, code)
+
+    def copy_reason(self, code: str) -> str:
+        return self._of(COPY_REASONS, code)
+
+    def phase(self, code: str) -> str:
+        return self._of(PHASES, code)
+
+    def clue(self, clue: Clue, profile: Profile | None) -> str:
+        """What speaks for or against a cause; values carry the unit of their sensor."""
+        unit = _unit_of(clue.sensor, profile) if clue.code not in ROUGH else ""
+        return self.words.say(
+            CLUES.get(clue.code, "%(sensor)s"),
+            sensor=sensor_title(clue.sensor, profile, self.words.lang) if clue.sensor else clue.code,
+            value=f"{self.words.figure(_short(clue.value, 2 if clue.code in ROUGH else 3))} {unit}".strip(),
+        )
+
+    def sentence(self, case: Case) -> str:
+        """Why this is a fault, in a sentence. Where a fact is missing, the headline."""
+        lang = self.words.lang
+        made = self._sentence(case, sensor_title(case.subject, case.profile, lang) if case.subject else "")
+        return made or headline(case.kind, case.subject, case.evidence, case.profile, lang)
+
+    def _sentence(self, case: Case, sensor: str) -> str:
+        say, unit = self.words.say, _unit_of(case.subject, case.profile)
+
+        def figure(key: str, of: str = unit) -> str:
+            value = case.number(key)
+            return "" if value is None else f"{self.words.figure(_short(value))} {of}".strip()
+
+        value, limit, expected = figure("value"), figure("limit"), figure("expected")
+        if case.kind == FaultKind.LIMIT and value and limit:
+            text = (
+                N_("%(sensor)s was below %(limit)s for %(hold)s s; when the ticket opened it was %(value)s.")
+                if case.evidence.get("side") == "below"
+                else N_("%(sensor)s was above %(limit)s for %(hold)s s; when the ticket opened it was %(value)s.")
+            )
+            return say(text, sensor=sensor, limit=limit, value=value, hold=figure("hold_s", "") or "0")
+        if case.kind == FaultKind.TREND and figure("slope_per_h") and case.number("reaches_at"):
+            at = self.words.moment(int(case.number("reaches_at") or 0))
+            return say("%(sensor)s changes by %(slope)s an hour and will reach %(limit)s about %(at)s.",
+                       sensor=sensor, slope=figure("slope_per_h"), limit=limit or NOTHING, at=at)  # fmt: skip
+        if value and expected:
+            return say("%(sensor)s was %(value)s where %(expected)s was to be expected.",
+                       sensor=sensor, value=value, expected=expected)  # fmt: skip
+        return self._sentence_of_reason(case, sensor)
+
+    def _sentence_of_reason(self, case: Case, sensor: str) -> str:
+        """For the kinds that stand on a reason, or on several signs, rather than on one value."""
+        say, stop = self.words.say, "。" if self.words.lang == "zh" else "."
+        reason = case.evidence.get("reason")
+        why = self._of(REASONS, str(reason))[:200] if reason else ""
+        signs = self._signs_told(case)
+        if case.kind == FaultKind.ANOMALY and signs:
+            return say("The machine differs from itself when healthy: %(signs)s.", signs=signs)
+        if case.kind == FaultKind.SILENT and why:
+            since = self.words.moment(int(case.number("last_heard_at") or case.occurred_at))
+            return say("Nothing was heard since %(at)s: %(why)s.", at=since, why=why)
+        if case.kind == FaultKind.SENSOR and why:
+            return f"{sensor}{self._colon}{why}{stop}"
+        if case.kind == FaultKind.STARTUP_FAILURE and why:
+            return say("It did not start: %(why)s.", why=why)
+        return ""
+
+    def _signs_told(self, case: Case) -> str:
+        signs = case.evidence.get("signs")
+        known = [sign for sign in signs if isinstance(sign, dict)] if isinstance(signs, list) else []
+        said = [(sensor_title(str(one.get("sensor", "")), case.profile, self.words.lang), self._sign(one))
+                for one in known[:2]]  # fmt: skip
+        return self._comma.join(f"{name} {text}" for name, text in said if text)
+
+    @property
+    def _colon(self) -> str:
+        return "\uff1a" if self.words.lang == "zh" else ": "
+
     def _of(self, table: Mapping[str, str], code: str) -> str:
         """The word for a code; the code itself where a newer part of the program has more of them than we know."""
         return self.words.say(table[code]) if code in table else code
 
     def _profile(self, name: str | None) -> Profile | None:
         return self.profiles.get(name) if name else None
+
+
+def labels_of(request: Request, lang: str) -> Labels:
+    """The words of a language that the app has ready."""
+    words: Words = request.app.state.words[lang]
+    return Labels(words, api_of(request).profiles)
+
+
+def _unit_of(sensor: str, profile: Profile | None) -> str:
+    sensors = profile.sensors if profile else ()
+    return next((one.unit for one in sensors if one.name == sensor), "")
+
+
+def _short(value: float | None, digits: int = 3) -> float | None:
+    """A few digits are enough in a sentence."""
+    return None if value is None else float(f"{value:.{digits}g}") if abs(value) < 100 else round(value, 1)

@@ -11,7 +11,8 @@ from api import fleet, tickets
 from api.access import ForAll, ForDoers, Open, guesses_of, session_cookie_name
 from api.context import Api, Parts, api_of
 from api.devices import HOUR_MS, DeviceId, device_detail, device_shape, list_devices, profile_shape, series
-from api.labels import Labels
+from api.drawing import views
+from api.labels import Labels, labels_of
 from api.problems import Problem, is_api
 from api.shapes import Act, DeviceShape, ReadingShape, SensorShape, SeriesShape, TicketShape
 from api.words import LANG_COOKIE, Words, wanted_lang
@@ -295,7 +296,8 @@ def show_ticket(
     request: Request, api: Api, visitor: Visitor, ticket_id: int, refused: Verb | None = None
 ) -> HTMLResponse:  # fmt: skip
     """The ticket; where a step with it was refused, with the reason."""
-    ticket = tickets.ticket_detail(api, visitor, ticket_id, wanted_lang(request, api.lang))
+    labels = labels_of(request, wanted_lang(request, api.lang))
+    ticket, found = tickets.ticket_detail(api, visitor, ticket_id, labels, with_readings=False)
     with api.reading() as connection:
         technicians = queries.technicians(connection) if ticket.allowed else []
     return render(
@@ -304,6 +306,7 @@ def show_ticket(
         visitor=visitor,
         status=409 if refused else 200,
         ticket=ticket,
+        views=views(found) if found else [],
         technicians=technicians,
         refused=refused,
         forward=_forward(ticket.status, ticket.allowed, cleared=ticket.cleared_at is not None),
@@ -328,8 +331,7 @@ def open_tickets(api: Api, visitor: Visitor, request: Request, device_id: str | 
 
 
 def ticking(api: Api, found: list[TicketShape], request: Request) -> list[Ticking]:
-    lang = wanted_lang(request, api.lang)
-    labels = Labels(request.app.state.words[lang], api.profiles)
+    labels = labels_of(request, wanted_lang(request, api.lang))
     return [_ticking(api, one, labels) for one in found]
 
 

@@ -1,10 +1,20 @@
 """What the API answers: the shapes, as JSON and as OpenAPI tell them. Pages read the same objects."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    SkipValidation,
+    WithJsonSchema,
+)
 
 T = TypeVar("T")
 
@@ -45,6 +55,23 @@ GivenMoment = Annotated[
     BeforeValidator(epoch_ms),
     WithJsonSchema({"type": "string", "description": "RFC 3339, or epoch milliseconds"}),
 ]
+
+
+def told(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Facts of a fault with their times as the API writes times; inside they are epoch milliseconds."""
+    return {key: _told(key, value) for key, value in facts.items()}
+
+
+def _told(key: str, value: JsonValue) -> JsonValue:
+    if isinstance(value, list) and key.endswith("_between"):
+        return [_told("_at", one) for one in value]
+    moment = key.endswith("_at") and isinstance(value, int) and EARLIEST <= value <= LATEST
+    return rfc3339(value) if moment else value  # type: ignore[arg-type]
+
+
+FactsShape = Annotated[
+    dict[str, JsonValue], PlainSerializer(told, return_type=dict[str, JsonValue], when_used="json")
+]  # fmt: skip
 
 _BARE_PLUS = re.compile(r"(\d[T ]\d\d:\S+) (\d\d:?\d\d)")
 
@@ -105,7 +132,8 @@ class TicketShape(Shape):
     occurred_at: Moment = Field(description="When it happened.")
     cleared_at: Moment | None = Field(description="When the fault cleared by itself or was seen to be gone.")
     closed_at: Moment | None
-    recurrences: int
+    merged_into: int | None = Field(None, description="The ticket that took its faults over, untouched as it was.")
+    recurrences: int = Field(description="How often the most restless of its faults came back.")
     profile: str | None
     site_id: int | None
     site_name: str | None
@@ -131,8 +159,12 @@ class FaultShape(Shape):
     opened_at: Moment
     occurred_at: Moment
     cleared_at: Moment | None
-    ticket_id: int | None
-    evidence: dict[str, JsonValue] | None = Field(description="Facts at opening; not for customers.")
+    ticket_id: int | None = Field(description="null while it does not deserve one.")
+    confidence: float = Field(1.0, description="How sure the rule is, 0 to 1.")
+    held_until: Moment | None = Field(
+        None, description="A weak sign, held: it has its ticket then, if it lasts that long."
+    )
+    evidence: FactsShape | None = Field(description="Facts at opening; not for customers.")
 
 
 class StepShape(Shape):
@@ -174,10 +206,112 @@ class NoticeShape(Shape):
     last_error: str
 
 
+# --- what a ticket knows, and how ----------------------------------------------------------------------------------
+
+_POINT = {
+    "type": "array",
+    "description": "[at, value] of one reading, or [at, min, max, mean] of a bucket that begins at `at`.",
+    "prefixItems": [{"type": "string", "format": "date-time"}, {"type": "number"}],
+    "items": {"type": "number"},
+    "minItems": 2,
+    "maxItems": 4,
+}
+Points = Annotated[list[Any], SkipValidation, WithJsonSchema({"type": "array", "items": _POINT})]
+
+
+class GapShape(BaseModel):
+    start_at: Moment = Field(serialization_alias="from")
+    end_at: Moment = Field(serialization_alias="to")
+    missing: int = Field(description="Messages that never came; 0 where the machine itself paused.")
+
+
+class CompletenessShape(BaseModel):
+    """Of the readings around the opening that are kept at full rate."""
+
+    start_at: Moment = Field(serialization_alias="from")
+    end_at: Moment = Field(serialization_alias="to")
+    received: int
+    missing: int = Field(description="By the messages' own numbers; at the ends by the model's reporting interval.")
+    share: float | None = Field(description="received of received and missing; null where nothing was due.")
+    gaps: list[GapShape] = Field(description="At most 200, the longest.")
+
+
+class MetricShape(BaseModel):
+    unit: str | None
+    points: Points
+
+
+class HappenedShape(BaseModel):
+    at: Moment
+    event: str
+    detail: dict[str, str | int | float | bool]
+
+
+class ReadingsShape(BaseModel):
+    """What one machine showed before, during and after; by its own clock."""
+
+    device_id: str
+    start_at: Moment = Field(serialization_alias="from")
+    end_at: Moment = Field(serialization_alias="to")
+    metrics: dict[str, MetricShape]
+    states: Annotated[list[tuple[Moment, str]], Field(description="[at, state] at the beginning and at each change.")]
+    events: list[HappenedShape]
+
+
+class CopyShape(BaseModel):
+    """A copy of readings that the ticket keeps for itself: it outlives the retention of telemetry."""
+
+    phase: Literal["opening", "after", "course", "clearing"]
+    device_id: str
+    start_at: Moment = Field(serialization_alias="from")
+    end_at: Moment = Field(serialization_alias="to")
+    status: Literal["due", "made", "given_up"]
+    due_at: Moment
+    made_at: Moment | None
+    complete: bool = Field(description="Whether it holds all that it should: full rate around opening and clearing.")
+    reason: str = Field(description="Why it waits, was given up, or is not complete; empty where nothing is wrong.")
+    reason_text: str
+
+
+class AlternativeShape(BaseModel):
+    """Another cause that the same evidence allows."""
+
+    code: str
+    text: str
+    speaks_for: list[str]
+    speaks_against: list[str]
+
+
+class EvidenceShape(BaseModel):
+    """The facts of the finding, as the kind of fault has them, with how sure they are and the readings behind them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    rule: str | None = Field(description="The detector that found it; null where a person reported it.")
+    version: str | None = Field(description="The version of that rule.")
+    sentence: str = Field(description="Why this is a fault, in a sentence.")
+    reason: JsonValue = Field(None, description="Why, where the kind does not say it alone, such as `timeout`.")
+    value: JsonValue = Field(None, description="What was measured.")
+    limit: JsonValue = Field(None, description="The limit that was crossed.")
+    expected: JsonValue = Field(None, description="What a healthy machine would have shown.")
+    band: JsonValue = Field(None, description="[low, high] within which that would have been ordinary.")
+    since_at: JsonValue = Field(None, description="Since when it was so, by the machine's clock.")
+    confidence: float | None = Field(description="How sure the rule is, 0 to 1.")
+    certainty: Literal["certain", "likely", "possible"] | None
+    certainty_text: str
+    alternatives: list[AlternativeShape] = Field(description="Other causes, the likeliest first.")
+    completeness: CompletenessShape | None = Field(description="null while nothing is copied.")
+    readings: ReadingsShape | None = Field(
+        description="null while nothing is copied, with `readings=false`, and in answers to steps."
+    )
+    others: list[ReadingsShape] = Field(description="Readings of further machines, where a whole site is concerned.")
+    copies: list[CopyShape] = Field(description="What is kept, what is still to come, and what never will.")
+
+
 class TicketDetail(TicketShape):
     headline: str = Field(description="What happened, in words.")
     allowed: list[str] = Field(description="The verbs that are possible now.")
-    evidence: dict[str, JsonValue] | None = Field(description="Facts at opening; null for customers.")
+    evidence: EvidenceShape | None = Field(description="How we know, and the readings; null for customers.")
     faults: list[FaultShape]
     steps: list[StepShape]
     amendments: list[AmendmentShape]

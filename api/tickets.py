@@ -2,11 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import Connection
 
+from api import evidence
 from api.access import ForAll, ForDoers, KnownQuery
 from api.context import Api, Parts
+from api.evidence import Evidence
+from api.labels import Labels, labels_of
 from api.paging import Cursor, Limit, cut, key_of
 from api.problems import Problem, documented, not_found
 from api.shapes import (
@@ -61,10 +64,17 @@ def list_tickets(
     return Page(items=items, next=following)
 
 
-@router.get("/tickets/{ticket_id}", responses=documented(401, 403, 404))
-def one_ticket(api: Parts, visitor: ForAll, ticket_id: TicketId) -> TicketDetail:
-    """One ticket with everything that belongs to it: what happened, its clocks, its steps, who was told."""
-    return ticket_detail(api, visitor, ticket_id)
+@router.get("/tickets/{ticket_id}", responses=documented(401, 403, 404, 422))
+def one_ticket(
+    request: Request,
+    api: Parts,
+    visitor: ForAll,
+    ticket_id: TicketId,
+    readings: Annotated[bool, Query(description="Whether the evidence brings the readings along.")] = True,
+) -> TicketDetail:
+    """One ticket with everything that belongs to it: what happened and how we know, its clocks, its steps, who was
+    told."""
+    return ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=readings)[0]
 
 
 @router.get("/tickets/{ticket_id}/commitments", responses=documented(401, 403, 404))
@@ -78,14 +88,14 @@ def ticket_commitments(api: Parts, visitor: ForAll, ticket_id: TicketId) -> Page
 
 @router.post("/tickets/{ticket_id}/{verb}", responses=documented(401, 403, 404, 409, 422))
 def act(
-    api: Parts, visitor: ForDoers, ticket_id: TicketId, verb: Verb, body: Act | None = None
-) -> TicketDetail:  # fmt: skip
+    request: Request, api: Parts, visitor: ForDoers, ticket_id: TicketId, verb: Verb, body: Act | None = None
+) -> TicketDetail:
     """Take one step with a ticket. A step that is not possible now answers 409 and names those that are.
 
     A technician takes their own tickets, or accepts one that nobody has.
     """
     take_step(api, visitor, ticket_id, verb, body or Act())
-    return ticket_detail(api, visitor, ticket_id)
+    return ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=False)[0]
 
 
 def take_step(api: Api, visitor: Visitor, ticket_id: int, verb: Verb, step: Act) -> None:
@@ -152,8 +162,11 @@ def visible(connection: Connection, api: Api, visitor: Visitor, ticket_id: int) 
     return row
 
 
-def ticket_detail(api: Api, visitor: Visitor, ticket_id: int, lang: str = "en") -> TicketDetail:
-    """A ticket as this visitor may see it: customers read what happened and what is promised, not how we know."""
+def ticket_detail(
+    api: Api, visitor: Visitor, ticket_id: int, labels: Labels, *, with_readings: bool
+) -> tuple[TicketDetail, Evidence | None]:
+    """A ticket as this visitor may see it, and what its evidence was made from: customers read what happened and what
+    is promised, not how we know."""
     ours = visitor.role is not Role.CUSTOMER
     with api.reading() as connection:
         row = visible(connection, api, visitor, ticket_id)
@@ -162,24 +175,21 @@ def ticket_detail(api: Api, visitor: Visitor, ticket_id: int, lang: str = "en") 
         steps = queries.steps(connection, row.id)
         amended = queries.amendments(connection, row.id)
         told = queries.notices(connection, ticket_id=row.id, limit=200)
+        found = evidence.load(connection, row, api.profiles) if ours else None
     detail = TicketDetail.model_validate({
         **row._mapping,
         "commitments": clocks,
-        "headline": words(api, row, lang),
+        "headline": headline(row.kind, row.subject, plain(row.evidence), api.profiles.get(row.profile or ""),
+                             labels.words.lang),
         "allowed": possible_for(visitor, row) if ours else [],
-        "evidence": plain(row.evidence) if ours else None,
+        "evidence": evidence.shape(found, labels, with_readings=with_readings) if found else None,
+        "facts": plain(row.evidence) if ours else {},
         "faults": [FaultShape.model_validate(fault) for fault in faults],
         "steps": [StepShape.model_validate(step) for step in steps],
         "amendments": [AmendmentShape.model_validate(one) for one in amended],
         "notices": [NoticeShape.model_validate(notice) for notice in told] if sees_addresses(visitor) else None,
     })  # fmt: skip
-    return detail if ours else _for_customer(detail)
-
-
-def words(api: Api, row: queries.AnyRow, lang: str) -> str:
-    """What happened, in words."""
-    profile = api.profiles.get(row.profile) if row.profile else None
-    return headline(row.kind, row.subject, plain(row.evidence), profile, lang)
+    return (detail, found) if ours else (_for_customer(detail), None)
 
 
 def possible_for(visitor: Visitor, row: queries.AnyRow) -> list[str]:

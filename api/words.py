@@ -76,6 +76,9 @@ class Words:
     def hour(self, at: int) -> str:
         return dates.format_time(_time(at), "HH:mm", tzinfo=self.zone, locale=self.locale)
 
+    def clock_time(self, at: int) -> str:
+        return dates.format_time(_time(at), "HH:mm:ss", tzinfo=self.zone, locale=self.locale)
+
     def day(self, at: int) -> str:
         return dates.format_skeleton("MMMd", _time(at).astimezone(self.zone), locale=self.locale)
 
@@ -108,7 +111,8 @@ class Words:
         )
         environment.install_gettext_translations(self.translations, newstyle=True)  # type: ignore[attr-defined]
         filters: dict[str, Callable[..., str]] = {
-            name: getattr(self, name) for name in ("moment", "hour", "day", "today", "percent", "figure", "count")
+            name: getattr(self, name)
+            for name in ("moment", "hour", "clock_time", "day", "today", "percent", "figure", "count")
         }
         environment.filters.update(filters, span=span, iso=iso)
         environment.globals["html_lang"] = HTML_LANG[self.lang]

@@ -296,3 +296,57 @@ def replay(
     with house(read_settings()) as rooms:
         sent = replay_rows(rooms, csv, device_id, profile, speed)
     _answer(as_json, {"device_id": device_id, "sent": sent}, f"{sent} rows sent as {device_id}.")
+
+
+@app.command()
+def detect(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.csv...", help="First column the time, then sensors.")],
+    profile: Annotated[Path, typer.Option(help="The rules: a profile in TOML, the same for all files.")],
+    root: Annotated[Path, typer.Option(file_okay=False, help="The folder that all files lie below.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Where the answers go, each under its file's path.")],
+    warmup: Annotated[
+        str | None, typer.Option(metavar="N|P%,N", help="Rows at the beginning that are healthy: 400, or 15%,750.")
+    ] = None,
+    learn: Annotated[Path | None, typer.Option(help="A healthy recording to learn from instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run recorded rows through the detectors, one at a time, and write for each row what they said.
+
+    Each answer has the columns `score` (0.5 and more only on a row that newly raises an alarm) and `anomaly` (1 while
+    a fault stands open). Columns named anomaly or changepoint are not looked at.
+    """
+    from fettle.detecting import Rules, WarmUp, detect_files
+
+    if (warmup is None) == (learn is None):
+        raise Refused("say what is healthy: either --warmup N (or --warmup 15%,750), or --learn HEALTHY.csv")
+    found = detect_files(
+        Rules.read(profile), files, root, out, warm_up=None if warmup is None else WarmUp.parse(warmup), learn=learn
+    )
+    rows, raised = sum(len(judged.score) for judged in found.values()), sum(judged.raised for judged in found.values())
+    data = {"files": len(found), "rows": rows, "raised": raised, "out": str(out)}
+    _answer(as_json, data, f"{rows} rows of {len(found)} files: {raised} alarms raised; written below {out}")
+
+
+@app.command()
+def backtest(
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="Tickets opened from then on count.")],
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Until then; now where not given.")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="The changed rules: a profile in TOML, in place of that of its name.")
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="happened: the tickets that really were; current: those that the present rules make.")
+    ] = "happened",
+    learn_days: Annotated[int, typer.Option(help="So long before --from whatever learns has learnt; at most 31.")] = 14,
+    as_json: Json = False,
+) -> None:
+    """Run stored telemetry through changed rules: which tickets would have opened, moved or vanished.
+
+    Nothing changes, and nobody is told. Times are dates or dates and times, the company's where they name no offset.
+    """
+    from fettle import backtesting
+
+    settings = read_settings()
+    given = backtesting.asked(start, end, profile, against, learn_days, settings.timezone)
+    answer = backtesting.run(settings, given)
+    _answer(as_json, dict(answer), "\n".join(backtesting.lines(answer)))

@@ -25,7 +25,7 @@ from fettle.settings import Settings
 from ingest.broker import Broker, BrokerFailed, Tls
 from ingest.subscriber import Subscriber
 from monitor.desk.commitments import service_standard
-from monitor.engine import Desk, Watch
+from monitor.engine import Copyist, Desk, Watch
 from monitor.engine.desk import Addresses
 from monitor.notify.channels import Settings as Channels
 from monitor.notify.channels import channels
@@ -67,6 +67,7 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
         subscriber = parts.enter_context(listening(rooms, watch))
         ticks = parts.enter_context(ticking())
         tick_watch(ticks, watch, subscriber)
+        tick_copyist(ticks, rooms, telemetry)
         tick_desk(ticks, rooms, desk)
         application = Api(
             rooms.database, telemetry, desk, rooms.profiles, clock, settings.public, settings.lang,
@@ -89,6 +90,7 @@ def ingest(settings: Settings) -> None:
         subscriber = parts.enter_context(listening(rooms, watch))
         ticks = parts.enter_context(ticking())
         tick_watch(ticks, watch, subscriber)
+        tick_copyist(ticks, rooms, telemetry)
         checks: Checks = {**hearing(subscriber, ticks), "telemetry": lambda: telemetry.latest("-") or True}
         parts.enter_context(answering_probes(settings, checks, watch_metrics(watch, subscriber)))
         until_signal("ingest")
@@ -296,6 +298,13 @@ def hearing(subscriber: Subscriber, ticks: Ticks) -> dict[str, Callable[[], bool
 
 def tick_watch(ticks: Ticks, watch: Watch, subscriber: Subscriber) -> None:
     ticks.every(0.5, "watch", lambda: watch.tick(clock(), attending=subscriber.attending(clock())))
+
+
+def tick_copyist(ticks: Ticks, rooms: House, telemetry: Telemetry) -> None:
+    """Where telemetry is at hand; the desk's own process has none. Several may: each copy is claimed by one."""
+    days = rooms.settings.telemetry_days
+    copyist = Copyist(rooms.database, telemetry, rooms.profiles, retention_days=days, stopping=ticks.stopping)
+    ticks.every(2.0, "evidence", lambda: copyist.tick(clock()))
 
 
 def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:

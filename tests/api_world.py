@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,10 +122,13 @@ class World:
             )  # fmt: skip
         return ticket_id
 
-    def measure(self, device_id: str, *, since: int, until: int, step_ms: int = 10_000, gap: range = range(0)) -> None:
-        """Readings of a generator that runs warm, one each step; none within the gap."""
+    def measure(
+        self, device_id: str, *, since: int, until: int, step_ms: int = 10_000, gap: range = range(0),
+        heat: Callable[[int], float] = lambda _: 0.0,
+    ) -> None:  # fmt: skip
+        """Readings of a generator that runs warm, one each step; none within the gap. `heat` warms its coolant."""
         messages = [
-            Message(device_id, 0, at, False, Reading(1, n, at, "running", _generator(at - since)))
+            Message(device_id, 0, at, False, Reading(1, n, at, "running", _generator(at - since, heat(at))))
             for n, at in enumerate(range(since, until, step_ms))
             if at not in gap
         ]
@@ -133,10 +136,10 @@ class World:
         self.telemetry.store(Batch.of(number, messages))
 
 
-def _generator(t_ms: int) -> dict[str, float]:
+def _generator(t_ms: int, heat: float = 0.0) -> dict[str, float]:
     swing = math.sin(t_ms / 400_000)
     return {
-        "coolant_temp_c": 86 + 7 * swing + 0.3 * math.sin(t_ms / 9_000),
+        "coolant_temp_c": heat + 86 + 7 * swing + 0.3 * math.sin(t_ms / 9_000),
         "oil_pressure_bar": 4.1 - 0.2 * swing,
         "engine_speed_rpm": 1500 + 4 * math.sin(t_ms / 7_000),
         "battery_voltage_v": 13.6,

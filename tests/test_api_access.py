@@ -35,6 +35,7 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("GET", "/api/v1/tickets/{ticket_id}", "/api/v1/tickets/1", ALL),
     ("GET", "/api/v1/tickets/{ticket_id}/commitments", "/api/v1/tickets/1/commitments", ALL),
     ("POST", "/api/v1/tickets/{ticket_id}/{verb}", "/api/v1/tickets/999/verify", DOERS),
+    ("POST", "/api/v1/backtests", "/api/v1/backtests", OPS | {Role.MANAGER}),
     ("GET", "/api/v1/rentals", "/api/v1/rentals", ALL),
     ("GET", "/api/v1/sites", "/api/v1/sites", STAFF),
     ("GET", "/api/v1/people", "/api/v1/people", OFFICE),

@@ -69,6 +69,7 @@ def test_every_command_and_option_says_what_it_is_for(fettle: Fettle) -> None:
     assert found.keys() - PROCESSES == {
         ("device", "add"), ("device", "renew"), ("device", "revoke"), ("site", "add"), ("person", "add"),
         ("rental", "add"), ("token", "create"), ("token", "revoke"), ("login-link",), ("replay",),
+        ("detect",), ("backtest",),
     }  # fmt: skip
     for path, command in found.items():
         assert command.help, path

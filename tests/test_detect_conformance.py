@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.detect import Bank, Finding
+from monitor.detect import EVERY_KIND, Bank, Finding
 from monitor.detect import limits as detect_limits
 from monitor.detect.detector import Detector
 from monitor.detect.operation import Operation
 from monitor.detect.registry import DETECTORS
 from monitor.detect.startup import Startup
+from monitor.detect.trend import Trend
 from monitor.devices import Channel, Device, Joint, Learn, Limits, Profile, Sensor
 from monitor.readings import STATES, Batch, Event, Message, Reading
 from tests.detecting import T0
@@ -82,8 +83,8 @@ STREAMS: dict[str, Callable[[], Stream]] = {
 @pytest.mark.parametrize("detector", DETECTORS, ids=lambda detector: detector.name)
 @pytest.mark.parametrize("name", STREAMS)
 def test_never_raises_deterministic_split_and_restored_anywhere(detector: type[Detector], name: str) -> None:
-    """Each detector by itself (with Startup, which Silence reads)."""
-    detectors = tuple({Operation: None, Startup: None, detector: None})
+    """Each detector by itself (with Startup, which Silence reads, and Trend, which Peers reads)."""
+    detectors = tuple({Operation: None, Startup: None, Trend: None, detector: None})
     stream = STREAMS[name]()
     whole, again = fresh(detectors), fresh(detectors)
     found = run(whole, stream)
@@ -92,7 +93,7 @@ def test_never_raises_deterministic_split_and_restored_anywhere(detector: type[D
     half = fresh(detectors)
     first = run(half, stream[: len(stream) // 2])
     resumed = fresh(detectors)
-    assert resumed.restore(half.dump()) == []
+    assert resumed.restore(half.dump()) == {}
     assert first + run(resumed, stream[len(stream) // 2 :]) == found
     assert resumed.dump() == whole.dump()
     assert resumed.tick(T0 + 10**7, T0) == whole.tick(T0 + 10**7, T0)
@@ -153,7 +154,7 @@ def test_snapshots_of_what_changed_carry_everything(stream: Stream, data: st.Dat
     first += before.tick(T0 + 20_000, T0)
     stored |= before.snapshot()
     after = fresh()
-    assert after.restore(stored) == []
+    assert after.restore(stored) == {}
     assert after.snapshot() == {}
     found += run(straight, stream[cut:]) + straight.tick(T0 + 10**7, T0)
     assert first + run(after, stream[cut:]) + after.tick(T0 + 10**7, T0) == found
@@ -217,9 +218,33 @@ def test_another_version_begins_fresh_and_the_others_go_on() -> None:
     run(old, course([9.0] * 20))
     upgraded = tuple(LimitsNext if d.name == "limits" else d for d in DETECTORS)
     new = fresh(upgraded)
-    assert sorted(new.restore(old.dump())) == ["m1", "m2", "m3"]
+    assert new.restore(old.dump()) == {device: {"limit"} for device in ("m1", "m2", "m3")}
     assert {f.kind for f in run(new, course([9.0] * 20)[-1:])} == {"limit"}  # it opens anew; nothing else does
     assert set(new.snapshot()) == {"m1", "m2", "m3"}
+
+
+def test_a_detector_that_is_no_more_takes_its_kind_along_and_others_of_that_kind_begin_fresh() -> None:
+    old = fresh()
+    run(old, course(noise.tolist()))
+    without_codes = fresh(tuple(d for d in DETECTORS if d.name != "codes"))
+    assert without_codes.restore(old.dump())["m1"] == {"fault_code"}
+    sharing = [d for d in DETECTORS if (d.kind or d.cell_kind) == "anomaly"]
+    forgot = 0
+    for gone in sharing:
+        without = fresh(tuple(d for d in DETECTORS if d is not gone))
+        assert without.restore(old.dump())["m1"] == {"anomaly"}
+        for other in set(sharing) - {gone}:
+            assert _known(without, other, "m1") == _known(fresh(), other, "m1")
+            forgot += _known(old, other, "m1") != _known(fresh(), other, "m1")
+    assert forgot
+
+
+def _known(bank: Bank, detector: type[Detector], device_id: str) -> str:
+    """What a detector remembers of a machine."""
+    memory = bank._memory
+    row = memory.row[device_id]
+    tables = (memory.device[row : row + 1], memory.cells_of(row))
+    return repr([table[detector.name].tolist() for table in tables if detector.name in (table.dtype.names or ())])
 
 
 @pytest.mark.parametrize("packed", [b"", b"\n", b"{}", b"nonsense\n123", b"\xff" * 99, "half"])
@@ -227,7 +252,7 @@ def test_damaged_state_begins_fresh(packed: bytes | str) -> None:
     old, new = fresh(), fresh()
     run(old, course([9.0] * 20))
     damaged = old.dump()["m1"][:-3] if isinstance(packed, str) else packed
-    assert new.restore({"m1": damaged, "stranger": b""}) == ["m1"]
+    assert new.restore({"m1": damaged, "stranger": b""}) == {"m1": EVERY_KIND}
     assert new.dump() == fresh().dump()
 
 
@@ -240,6 +265,6 @@ def test_state_of_other_sensors_goes_on_by_name() -> None:
     )  # fmt: skip
     new = Bank({"small": more, "wide": WIDE})
     new.place(DEVICES)
-    assert new.restore(old.dump()) == []
+    assert new.restore(old.dump()) == {}
     found = new.tick(T0 + 20_000, T0) + new.step(Batch.of(1, list(course([1.0] * 25)[20:])))
     assert [(f.subject, f.opened) for f in found if f.kind == "limit"] == [("a", False), ("b", False)]

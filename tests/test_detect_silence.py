@@ -40,6 +40,26 @@ def test_three_missed_reports(now_s: float, attended_s: float, silent: bool) -> 
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(("known_s", "sure"), [(60, True), (899, True), (900, False), (86_400, False)])
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_silence_may_be_a_gap_unless_the_machine_is_being_put_into_service(
+    known_s: float, sure: bool, lost: bool
+) -> None:
+    b = heard()
+    say(b, [reading(known_s)])
+    will = Status("lost", at(0), 0)
+    found = b.status("m1", will, at(known_s)) if lost else b.tick(at(known_s + 60), T0)
+    assert told(found) == OPENED
+    assert (found[0].confidence == 1.0) is sure
+
+
+def test_a_replaced_box_is_put_into_service_anew() -> None:
+    b = heard()
+    b.place([Device("m1", PUMP.name, generation=1)])
+    say(b, [reading(86_400)])
+    assert b.tick(at(86_500), T0)[0].confidence == 1.0
+
+
 def test_silence_is_said_once_and_cleared_by_a_reading() -> None:
     b = heard()
     assert told(b.tick(at(60), T0)) == OPENED

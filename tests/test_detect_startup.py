@@ -39,6 +39,17 @@ def course(text: str) -> list[Message]:
         ("0 request, 5 cranking, 8 off, 12 cranking, 15 off, 18 cranking", "open"),
         ("0 request, 5 cranking, 6 cranking, 7 cranking, 8 cranking, 9 running", "none"),  # one long attempt
         ("0 cranking, 5 stopped, 10 cranking, 15 stopped, 20 cranking", "open"),  # stopped, but counted
+        ("0 request, 1 cranking, 2 stopped, 10 request, 11 stopped, 20 request, 22 cranking, 25 running", "none"),
+        (
+            "0 request, 1 stopped, 10 request, 15 stopped, 20 request, 25 stopped, 30 request",
+            "open",
+        ),  # three that count
+        ("0 running, 10 fault", "open"),  # it stalled, or its protection stopped it
+        ("0 running, 10 stopped, 15 fault", "open"),
+        ("0 running, 10 stopped, 15 off, 20 fault", "none"),  # stopped as it was asked to
+        ("0 running, 10 fault, 20 off, 600 fault", "open"),  # only running shows that it runs
+        ("0 running, 10 fault, 40 running", "cleared"),
+        ("0 off, 10 fault", "none"),  # it was not running
         ("0 cranking, 5 stopped, 10 cranking, 15 running, 20 stopped, 25 cranking", "none"),
         ("0 cranking, 5 stopped, 400 cranking, 405 stopped, 700 cranking", "none"),  # not within one window
         ("0 request, 20 request, 35 off, 49 running", "none"),  # a new request has its own time

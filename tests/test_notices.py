@@ -124,9 +124,11 @@ def test_everything_that_can_happen_has_words(lang: str) -> None:
         for evidence in ({}, {"reason": "unheard of", "value": None, "limit": "x"}):
             assert headline(kind, "x", evidence, None, lang)
             assert plain(kind, "", evidence, GENERATOR, lang)
-    unsaid = {Reason.LOST, Reason.MISSED_REPORTS, Reason.SENSOR_REMOVED}
+    # Silence, and an anomaly of one sensor, are told in the same words whatever gave them away.
+    unsaid = {Reason.LOST, Reason.MISSED_REPORTS, Reason.SENSOR_REMOVED, Reason.LEVEL, Reason.HOUR, Reason.LASTING}
     for reason in set(Reason) - unsaid:
-        assert {f"headline.startup_failure_{reason}", f"headline.wrong_clock_{reason}"} & texts.keys(), reason
+        said = {f"headline.{kind}_{reason}" for kind in ("startup_failure", "wrong_clock", "sensor")}
+        assert said & texts.keys(), reason
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,8 @@ def test_everything_that_can_happen_has_words(lang: str) -> None:
         ("startup_failure", "", {"reason": "attempts", "attempts": 12}, "Does not start: attempt 12", "设备无法启动（第 12 次尝试）"),
         ("startup_failure", "", {"reason": "timeout"}, "Does not start: not running within 30 s", "设备无法启动（30 秒内未能运转）"),
         ("startup_failure", "", {}, "Does not start", "设备无法启动"),
+        ("startup_failure", "", {"reason": "shut_down"}, "Stopped by itself while running", "设备运行中自行停机"),
+        ("sensor", "coolant_temp_c", {"reason": "stuck"}, "Coolant temperature: the sensor stands still", "冷却液温度传感器读数停滞不变"),
         ("limit", "coolant_temp_c", {"value": 103, "limit": 98}, "Coolant temperature above 98 °C for 30 s", "冷却液温度高于 98 °C，持续 30 秒"),
         ("limit", "oil_pressure_bar", {"value": 0.93, "limit": 1.5, "unit": "bar"}, "Oil pressure below 1.5 bar", "机油压力低于 1.5 bar"),
         ("limit", "oil_pressure_bar", {"value": 9, "limit": 9.5, "side": "above"}, "Oil pressure above 9.5 bar", "机油压力高于 9.5 bar"),

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.desk.commitments import Commitment, Crossing, Turn, crossings, promised, service_standard, stopped_by
-from monitor.desk.faults import Standing, opening
 from monitor.desk.tickets import TRANSITIONS, NotPossible, Status, Step, Ticket, Verb, advance, allowed
-from monitor.devices import FaultKind, Severity
+from monitor.devices import Severity
 
 OPENED = 1_800_000_000_000
 MINUTE, HOUR = 60_000, 3_600_000
@@ -172,62 +171,3 @@ def test_turns_stop_the_clocks_that_wait_for_them():
 def test_the_standard_says_who_is_warned():
     assert STANDARD.warns("R9", "repair_start") == ("technician", "ops")
     assert STANDARD.warns("R7", "repair_start") == ()
-
-
-# --- from finding to fault ---
-
-
-def standing(on_hire=True, faults=(), tickets=()) -> Standing:
-    return Standing("GX-1", 1, False, 5 if on_hire else None, 2 if on_hire else None, dict(faults), dict(tickets))
-
-
-@pytest.mark.parametrize(
-    ("kind", "found", "on_hire", "severity"),
-    [
-        ("startup_failure", None, True, "emergency"),
-        ("startup_failure", None, False, "urgent"),
-        ("limit", None, True, "urgent"),
-        ("fault_code", Severity.EMERGENCY, True, "emergency"),
-        ("fault_code", Severity.ROUTINE, True, "routine"),
-        ("silent", None, True, "routine"),
-    ],
-)
-def test_severity_knows_the_rental(kind, found, on_hire, severity):
-    opened = opening(FaultKind(kind), "", found, standing(on_hire))
-    assert opened is not None
-    assert opened.severity == severity
-
-
-def test_an_open_fault_is_not_opened_again():
-    assert opening(FaultKind.LIMIT, "oil", None, standing(faults=[(("limit", "oil"), 3)])) is None
-
-
-def test_a_recurrence_joins_the_ticket_that_is_still_open():
-    opened = opening(FaultKind.LIMIT, "oil", None, standing(tickets=[(("limit", "oil"), 9)]))
-    assert opened is not None
-    assert (opened.joins_ticket, opened.opens_ticket) == (9, False)
-
-
-def test_another_sensor_is_another_ticket():
-    opened = opening(FaultKind.LIMIT, "coolant", None, standing(tickets=[(("limit", "oil"), 9)]))
-    assert opened is not None
-    assert (opened.joins_ticket, opened.opens_ticket) == (None, True)
-
-
-def test_silence_after_a_failed_start_joins_that_ticket():
-    dead = ("startup_failure", "")
-    opened = opening(FaultKind.SILENT, "", None, standing(faults=[(dead, 8)], tickets=[(dead, 4)]))
-    assert opened is not None
-    assert (opened.joins_ticket, opened.opens_ticket) == (4, False)
-
-
-def test_silence_after_a_start_that_worked_again_is_a_ticket_of_its_own():
-    opened = opening(FaultKind.SILENT, "", None, standing(tickets=[(("startup_failure", ""), 4)]))
-    assert opened is not None
-    assert (opened.joins_ticket, opened.opens_ticket) == (None, True)
-
-
-def test_a_mere_note_opens_no_ticket():
-    opened = opening(FaultKind.FAULT_CODE, "P1", Severity.NOTE, standing())
-    assert opened is not None
-    assert (opened.joins_ticket, opened.opens_ticket) == (None, False)

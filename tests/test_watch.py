@@ -5,13 +5,17 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from monitor.detect import Bank
+from monitor.detect.detector import Detector, Fields, State
+from monitor.detect.limits import Limits
+from monitor.detect.registry import DETECTORS
 from monitor.engine.intake import AHEAD_MS, LATE_MS
 from monitor.readings import Arrival, Event, Reading, Rejected, Reply, Status
 from monitor.sequence import GAP_WAIT_MS
@@ -613,6 +617,78 @@ def test_two_sensors_are_two_faults_and_clear_each_for_itself(world: World) -> N
     machine.says(both | {"temp_c": 60.0})
     machine.says(both | {"temp_c": 60.0})
     assert [t.subject for t in world.tickets("limit") if t.cleared_at is not None] == ["temp_c"]
+
+
+# --- detectors that begin anew ---------------------------------------------------------------------------------------
+
+
+class LimitsNext(Limits):
+    """The same detector as its next version would be."""
+
+    version = 2
+
+
+def test_a_new_version_of_one_detector_loses_no_fault_of_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A code is said once; whoever forgot it would never hear of it again."""
+    machine = world.machine()
+    machine.event("fault_set", code="P0217")
+    machine.goes_hot()
+    upgraded = tuple(LimitsNext if detector is Limits else detector for detector in DETECTORS)
+    monkeypatch.setattr(Bank.__init__, "__defaults__", (upgraded,))
+    world.restart()
+    world.tick()
+    assert [fault.kind for fault in world.rows(schema.fault, cleared_at=None)] == ["fault_code"]
+    world.now += 10_000
+    machine.goes_hot()
+    machine.event("fault_cleared", code="P0217")
+    assert [fault.kind for fault in world.rows(schema.fault, cleared_at=None)] == ["limit"]
+    assert (len(world.tickets("limit")), world.ticket("limit").recurrences) == (1, 1)
+
+
+def test_a_snapshot_that_is_damaged_forgets_every_fault_of_its_machine_and_of_no_other(world: World) -> None:
+    for device_id in ("m1", "m2"):
+        world.machine(device_id).event("fault_set", code="P0217")
+    with world.database.begin() as connection:
+        connection.execute(schema.snapshot.update().where(schema.snapshot.c.device_id == "m1").values(state=b"?"))
+    world.restart()
+    world.tick()
+    assert [fault.device_id for fault in world.rows(schema.fault, cleared_at=None)] == ["m2"]
+
+
+class Told(Detector):
+    """Counts how often it was told of a repair."""
+
+    name = "told"
+    device_fields: ClassVar[Fields] = [("times", "<i4")]
+
+    def serviced(self, state: State, row: int) -> None:
+        state.device["times"][row] += 1
+
+
+@pytest.mark.parametrize("end", [["resolve"], ["resolve", "close"], ["cancel"]])
+@pytest.mark.parametrize("breaks", ["no", "restart", "commit"])
+def test_a_repair_is_told_to_the_detectors_exactly_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, end: list[str], breaks: str
+) -> None:
+    monkeypatch.setattr(Bank.__init__, "__defaults__", ((*DETECTORS, Told),))
+    world.restart()
+    ada = world.person("Ada", "technician")
+    machine = world.machine()
+    machine.goes_hot()
+    for verb in ("accept", "start-repair", *end):
+        world.act(world.tickets()[0].id, verb, technician_id=ada)
+    if breaks == "commit":
+        with Broken(world, "snapshot"), pytest.raises(IntegrityError):
+            world.tick()
+    if breaks != "no":
+        world.restart()
+    for _ in range(3):
+        world.tick()
+    world.restart()
+    world.tick()
+    row = world.watch.bank._memory.row["m1"]
+    assert world.watch.bank._memory.device["told"]["times"][row] == (0 if end == ["cancel"] else 1)
+    assert world.rows(schema.serviced) == []
 
 
 # --- what the desk ends, and what comes back ------------------------------------------------------------------------

@@ -45,6 +45,10 @@ class Happening(StrEnum):
     """A technician was asked to take it."""
     RECURRED = "recurred"
     """It came back after the customer was told that it is resolved."""
+    RAISED = "raised"
+    """It turned out to be graver than it was."""
+    RAISED_UNHEARD = "raised_unheard"
+    """The same, before its customer had heard anything of it."""
     WARNED = "warned"
     BREACHED = "breached"
     RESOLVED = "resolved"
@@ -54,6 +58,8 @@ TOLD = {
     Happening.OPENED: (Kind.DISPATCH_ALERT, Kind.FAULT_NOTICED),
     Happening.DISPATCHED: (Kind.DISPATCH_ALERT,),
     Happening.RECURRED: (Kind.FAULT_NOTICED,),
+    Happening.RAISED: (Kind.DISPATCH_ALERT,),
+    Happening.RAISED_UNHEARD: (Kind.DISPATCH_ALERT, Kind.FAULT_NOTICED),
     Happening.WARNED: (Kind.BREACH_WARNING,),
     Happening.BREACHED: (Kind.BREACH,),
     Happening.RESOLVED: (Kind.FAULT_RESOLVED,),
@@ -81,7 +87,9 @@ class Event:
     @property
     def name(self) -> str:
         """What tells this event from the others of its ticket."""
-        return self.promise.kind if self.promise else str(self.turn)
+        if self.promise:
+            return self.promise.kind
+        return f"raised-{self.turn}" if self.what in (Happening.RAISED, Happening.RAISED_UNHEARD) else str(self.turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +365,7 @@ def _fault(
 
 def _variant(kind: str, subject: str, evidence: Mapping[str, object], limits: Limits | None) -> str:
     """What the evidence says beyond the kind; '' where it says nothing that we have words for."""
-    if kind in (FaultKind.STARTUP_FAILURE, FaultKind.WRONG_CLOCK):
+    if kind in (FaultKind.STARTUP_FAILURE, FaultKind.WRONG_CLOCK, FaultKind.SENSOR):
         return _words(evidence, "reason")
     if kind == FaultKind.LIMIT:
         if _number(evidence, "limit") is not None and _words(evidence, "side") in ("above", "below"):

@@ -2,5 +2,6 @@
 
 from monitor.detect.bank import Bank
 from monitor.detect.finding import Evidence, Finding, Reason
+from monitor.detect.memory import EVERY_KIND
 
-__all__ = ["Bank", "Evidence", "Finding", "Reason"]
+__all__ = ["EVERY_KIND", "Bank", "Evidence", "Finding", "Reason"]

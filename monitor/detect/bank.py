@@ -1,6 +1,7 @@
 """The bank: every detector's state for every device, stepped over all devices of a batch at once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from monitor.detect.models import Models
 from monitor.detect.operation import Operation
 from monitor.detect.registry import DETECTORS
 from monitor.devices import Device, FaultKind, Profile
-from monitor.readings import Batch, Ints, Status
+from monitor.readings import STATES, Batch, Floats, Ints, Status
 
 
 class Bank:
@@ -30,19 +31,33 @@ class Bank:
 
     def place(self, devices: Iterable[Device]) -> None:
         """Watch these machines. What is known of a machine stays; under another profile, by the sensors' names."""
-        memory = self._memory
+        memory, known, new = self._memory, len(self._memory.row), []
         for device in devices:
             before = self._placed.get(device.device_id)
             self._placed[device.device_id] = device
             model = self._models.number.get(device.profile, 0)
             row = memory.row.get(device.device_id)
             if row is None:
-                memory.add(device.device_id, model, self._models.names[model])
+                new.append(memory.add(device.device_id, model, self._models.names[model]))
                 continue
             memory.model[row] = model
             self._bid_farewell(device.device_id, memory.lay_out(row, self._models.names[model]))
+            self._count_faults(row)
             if before and before.generation != device.generation:
                 self._renew(row)
+        if known and new:
+            self._adopt(np.array(new, dtype=np.int64))
+
+    def _adopt(self, new: Ints) -> None:
+        """What machines of a model have learnt is a beginning for the next one."""
+        model = self._memory.model
+        others = np.flatnonzero(model > 0)
+        others = others[~np.isin(others, new)]
+        for number in np.unique(model[new]).tolist():
+            kin, rows = others[model[others] == number], new[model[new] == number]
+            if number and len(kin):
+                for detector, state in self._each():
+                    detector.adopt(state, rows, kin)
 
     def update_profiles(self, profiles: Mapping[str, Profile]) -> None:
         """Go on with other profiles; sensors that keep their name keep what is known of them."""
@@ -143,20 +158,23 @@ class Bank:
         """What is known of every machine."""
         return {device_id: self._memory.pack(row) for device_id, row in self._memory.row.items()}
 
-    def restore(self, states: Mapping[str, bytes]) -> list[str]:
-        """Go on from snapshots of machines that are placed. Answers those of which something could not be read:
-        another version of a detector, or damaged bytes. What could not be read begins fresh."""
-        fresh = []
+    def restore(self, states: Mapping[str, bytes]) -> dict[str, frozenset[FaultKind]]:
+        """Go on from snapshots of machines that are placed. Answers, for those of which something could not be read,
+        the kinds of fault that nothing is remembered of: all detectors of a kind begin fresh together.
+
+        That is so for a detector of another version, for one that is no more, and for all where bytes are damaged.
+        """
+        fresh: dict[str, frozenset[FaultKind]] = {}
         for device_id, packed in states.items():
             row = self._memory.row.get(device_id)
             if row is None:
                 continue
             self._memory.changed[row] = False
-            if not self._memory.unpack(row, packed) and self._convert(device_id, row, packed):
-                fresh.append(device_id)
+            if not self._memory.unpack(row, packed) and (kinds := self._convert(device_id, row, packed)):
+                fresh[device_id] = kinds
         return fresh
 
-    def _convert(self, device_id: str, row: int, packed: bytes) -> bool:
+    def _convert(self, device_id: str, row: int, packed: bytes) -> frozenset[FaultKind]:
         stored = self._memory.convert(row, packed)
         self._memory.device[row] = stored.device[0]
         self._memory.cells_of(row)[:] = stored.cells
@@ -189,6 +207,7 @@ class Bank:
         ]  # fmt: skip
 
     def _recount(self, report: Report) -> None:
+        report.note_states(self._doing)
         for row in report.turned:
             self._count_faults(row)
         report.turned.clear()
@@ -198,6 +217,13 @@ class Bank:
         if Operation.name in self._memory.device.dtype.names:  # type: ignore[operator]
             faults = sum(detector.standing(state, row) for detector, state in self._each())
             self._memory.device[Operation.name]["faults"][row] = faults
+
+    def _doing(self, row: int) -> str:
+        """What this machine was doing when it was last heard; '' where nobody keeps that, or it never said."""
+        if Operation.name not in self._memory.device.dtype.names:  # type: ignore[operator]
+            return ""
+        state = int(self._memory.device[Operation.name]["state"][row])
+        return STATES[state] if state >= 0 else ""
 
     def _report(self) -> Report:
         return Report(self._memory.ids)
@@ -212,15 +238,17 @@ class Bank:
         return ((detector, states[detector.name]) for detector in self._detectors)
 
     def _rows_of(self, device_ids: Sequence[str]) -> Ints:
-        row = self._memory.row
-        return np.array([row.get(device_id, -1) for device_id in device_ids], dtype=np.int64)
+        rows = map(self._memory.row.get, device_ids, repeat(-1))
+        return np.fromiter(rows, dtype=np.int64, count=len(device_ids))
 
     def _rounds(self, batch: Batch) -> Iterator[Rows]:
         """The k-th message of every machine, for k = 0, 1, …: so many machines step at once, each in its own order."""
-        memory = self._memory
         device = self._rows_of(batch.device_ids)[batch.device]
         placed = np.flatnonzero(device >= 0)
-        memory.changed[device[placed]] = True
+        self._memory.changed[device[placed]] = True
+        if 0 < len(placed) == len(batch) and np.bincount(batch.device).max() == 1:
+            yield self._only_round(batch, device)
+            return
         order, ends = _ranked(device, placed)
         sample, sample_ends, column = self._samples(batch, device, order, ends)
         place = np.empty(len(batch), dtype=np.int64)
@@ -228,13 +256,34 @@ class Bank:
         for start, end, first, last in zip(starts, ends, sample_starts, sample_ends, strict=True):
             here, those = order[start:end], sample[first:last]
             place[here] = np.arange(len(here))
-            of, value = place[batch.row[those]], batch.value[those]
-            row, model = device[here], memory.model[device[here]]
-            yield Rows(
-                here, row, model, batch.at[here], batch.received_at[here], batch.boot[here], batch.what[here],
-                batch.state[here], batch.late[here], batch.detail, of, memory.first[row][of] + column[first:last],
-                self._models.first_sensor[model][of] + column[first:last], np.where(np.isfinite(value), value, np.nan),
-            )  # fmt: skip
+            yield self._round(
+                batch, here, device[here], place[batch.row[those]], column[first:last], batch.value[those]
+            )
+
+    def _only_round(self, batch: Batch, device: Ints) -> Rows:
+        """The whole batch, where every machine comes once: nothing to sort, and seldom anything to leave out."""
+        column, of, value = self._columns(batch, self._memory.model[device]), batch.row, batch.value
+        if len(column) and column.min() < 0:
+            known = np.flatnonzero(column >= 0)
+            column, of, value = column[known], of[known], value[known]
+        return self._round(batch, np.arange(len(batch)), device, of, column, value)
+
+    def _round(self, batch: Batch, here: Ints, row: Ints, of: Ints, column: Ints, value: Floats) -> Rows:
+        """The round of the batch's rows `here`, of the machines `row`; its samples by their row of the round."""
+        memory = self._memory
+        model = memory.model[row]
+        return Rows(
+            here, row, model, batch.at[here], batch.received_at[here], batch.boot[here], batch.what[here],
+            batch.state[here], batch.late[here], batch.detail, of, memory.first[row][of] + column,
+            self._models.first_sensor[model][of] + column, np.where(np.isfinite(value), value, np.nan),
+        )  # fmt: skip
+
+    def _columns(self, batch: Batch, model: Ints) -> Ints:
+        """Where each sample stands among the sensors of its machine; -1 where its model does not name it. `model` is
+        that of each row."""
+        used = np.flatnonzero(np.bincount(model))
+        columns = self._models.columns(used, batch.metrics)
+        return columns[used[0]][batch.metric] if len(used) == 1 else columns[model[batch.row], batch.metric]
 
     def _samples(self, batch: Batch, device: Ints, order: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
         """The samples that mean something, round by round: their places in the batch, where each round ends, and
@@ -242,8 +291,7 @@ class Bank:
         rank = np.full(len(batch), -1)
         rank[order] = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
         model = np.where(device >= 0, self._memory.model[device], 0)
-        columns = self._models.columns(np.unique(model), batch.metrics)
-        column = columns[model[batch.row], batch.metric]
+        column = self._columns(batch, model)
         sample = np.flatnonzero((column >= 0) & (rank[batch.row] >= 0))
         sample = sample[np.argsort(rank[batch.row[sample]], kind="stable")]
         sample_ends = np.cumsum(np.bincount(rank[batch.row[sample]], minlength=len(ends)))

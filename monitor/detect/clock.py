@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Ended, Fields, Rows, State
+from monitor.detect.detector import Detector, Ended, Fields, Rows, State, gathered, scatter
 from monitor.detect.finding import Evidence, Reason, Report
 from monitor.devices import FaultKind
 from monitor.readings import What
@@ -39,9 +39,15 @@ class Clock(Detector):
     ]
 
     def step(self, state: State, rows: Rows, report: Report) -> None:
-        readings = np.flatnonzero(rows.what == What.READING)
+        own = gathered(state.device, rows.device)
+        # A clock that has long been sane and still is changes nothing; nearly all of them are.
+        doubted = (own["open"] | own["count"] | own["from_at"] | own["from_received"]) != 0
+        doubted |= (own["sane"] <= SANE_READINGS) | (np.abs(rows.received_at - rows.at) > TOLERANCE_MS)
+        readings = np.flatnonzero(doubted & (rows.what == What.READING))
+        if not len(readings):
+            return
         here, at, received_at = rows.device[readings], rows.at[readings], rows.received_at[readings]
-        own = state.device[here]
+        own = gathered(own, readings)
         lag = received_at - at
         behind, sane = lag > TOLERANCE_MS, np.abs(lag) <= TOLERANCE_MS
         run_at, run_received = at - own["from_at"], received_at - own["from_received"]
@@ -56,7 +62,7 @@ class Clock(Detector):
         opens = behind & lasted & (own["open"] == 0)
         clears = (own["open"] > 0) & (own["sane"] >= SANE_READINGS)
         own["open"] = np.where(opens, BEHIND, np.where(clears, 0, own["open"]))
-        state.device[here] = own
+        scatter(state.device, here, own)
 
         for i in np.flatnonzero(opens | clears).tolist():
             since = int(own["from_received"][i] if opens[i] else received_at[i])

@@ -61,6 +61,15 @@ class Rows:
     def __len__(self) -> int:
         return len(self.device)
 
+    def heads(self, kept: Ints) -> "Rows":
+        """These rows of the round, without their samples."""
+        none = np.zeros(0, dtype=np.int64)
+        return Rows(
+            self.position[kept], self.device[kept], self.model[kept], self.at[kept], self.received_at[kept],
+            self.boot[kept], self.what[kept], self.state[kept], self.late[kept], self.detail,
+            none, none, none, np.zeros(0),
+        )  # fmt: skip
+
     @cached_property
     def live(self) -> "Rows":
         """The same round without what was found late."""
@@ -74,6 +83,21 @@ class Rows:
             self.boot[kept], self.what[kept], self.state[kept], self.late[kept], self.detail,
             place[self.of[s]], self.cell[s], self.sensor[s], self.value[s],
         )  # fmt: skip
+
+
+def gathered(records: Records, rows: Ints) -> Records:
+    """The same as records[rows], one contiguous copy of whole records, to work on and to `scatter` back.
+
+    They are copied as plain bytes: numpy takes twenty times as long over records where it minds their fields (0.177
+    instead of 0.009 µs a record of Stuck).
+    """
+    return records.view(f"V{records.itemsize}")[rows].view(records.dtype)
+
+
+def scatter(records: Records, rows: Ints, changed: Records) -> None:
+    """The same as records[rows] = changed, as plain bytes for the same reason."""
+    plain = f"V{records.itemsize}"
+    records.view(plain)[rows] = changed.view(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +180,12 @@ class Detector:
 
     def serviced(self, state: State, row: int) -> None:
         """The machine was serviced or repaired: what was learnt of how it behaves may hold no longer."""
+
+    def adopt(self, state: State, rows: Ints, kin: Ints) -> None:
+        """Machines that are new here (`rows`) begin from what machines of their model (`kin`) have learnt, if anything.
+
+        Called once, when they are placed; what it changes is saved before they are stepped.
+        """
 
     def standing(self, state: State, row: int) -> int:
         """How many faults it has open on this machine. Override where they are not in a field called `open`."""

@@ -1,6 +1,7 @@
 """What a detector has to say: that a condition began, or that it ended, with the facts for people."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypedDict
 
@@ -24,6 +25,8 @@ class Reason(StrEnum):
     """Attempt after attempt without running in between."""
     BOOT_LOOP = "boot_loop"
     """Its controller boots again and again without having run steadily."""
+    SHUT_DOWN = "shut_down"
+    """It was running, and stalled or was stopped by its own protection."""
     LOST = "lost"
     """The broker sent its last will."""
     MISSED_REPORTS = "missed_reports"
@@ -32,6 +35,20 @@ class Reason(StrEnum):
     CLOCK_BEHIND = "clock_behind"
     SENSOR_REMOVED = "sensor_removed"
     """The profile no longer has this sensor, so nothing can be said of it."""
+    STUCK = "stuck"
+    """It stands still, while the machine's other sensors go on."""
+    JUMP = "jump"
+    """It went faster than the quantity can change, and stayed there."""
+    SPIKES = "spikes"
+    """It did so again and again, and came back each time."""
+    IMPOSSIBLE = "impossible"
+    """It shows what cannot be."""
+    LEVEL = "level"
+    """It stands where it hardly ever stood."""
+    HOUR = "hour"
+    """It is unlike what it usually is at this hour of the day."""
+    LASTING = "lasting"
+    """It has for some time been unlike what it usually is at these hours."""
 
 
 class Sign(TypedDict):
@@ -57,6 +74,19 @@ class Evidence(TypedDict, total=False):
     side: str
     hold_s: float
     unit: str
+    # trend, with value, expected, limit, side and unit as above
+    slope_per_h: float
+    reaches_at: int
+    reaches_between: tuple[int, int]
+    # peer
+    peers: int
+    # sensor
+    flat_s: float
+    flat_samples: int
+    usual_flat_s: float  # the longest that it usually stands
+    usual_flat_samples: int
+    noise: float  # how far it usually moves when it moves
+    change_per_s: float  # that the quantity is capable of
     # startup_failure
     requested_at: int
     attempts: int
@@ -87,7 +117,8 @@ class Finding:
 
     `occurred_at` is the device's clock, in ms; for `silent` and `wrong_clock`, which are seen from here and not from
     there, it is the server's. `severity` None means the default of the kind. `confidence` (0 to 1) is how sure the
-    rule is that this is what it says; what the machine says itself, and what a profile forbids, is certain.
+    rule is that this is what it says; what the machine says itself, and what a profile forbids, is certain. `state` is
+    what the machine was doing when it was found, '' where that is not known.
     """
 
     device_id: str
@@ -99,6 +130,7 @@ class Finding:
     severity: Severity | None = None
     evidence: Evidence = field(default_factory=Evidence)
     confidence: float = 1.0
+    state: str = ""
 
 
 class Report:
@@ -107,6 +139,8 @@ class Report:
     def __init__(self, ids: list[str]) -> None:
         self._ids = ids
         self._found: list[tuple[int, Finding]] = []
+        self._rows: list[int] = []
+        """Rows of the findings that do not say yet what the machine was doing."""
         self.turned: set[int] = set()
         """Rows of the machines that something was found on since this was last emptied."""
 
@@ -117,7 +151,16 @@ class Report:
         """Note a finding of the machine in `row`, made at `position` of the batch (0 where there is no batch)."""
         finding = Finding(self._ids[row], kind, subject, opened, int(occurred_at), rule, severity, evidence, confidence)
         self.turned.add(row)
+        self._rows.append(row)
         self._found.append((position, finding))
+
+    def note_states(self, state_of: Callable[[int], str]) -> None:
+        """Note on what was found since the last time what its machine was doing, by the machine's row."""
+        first = len(self._found) - len(self._rows)
+        for place, row in enumerate(self._rows, start=first):
+            position, finding = self._found[place]
+            self._found[place] = position, replace(finding, state=state_of(row))
+        self._rows.clear()
 
     def by_position(self) -> list[Finding]:
         """In the order of the batch's rows, so that the cut of the stream into batches cannot be seen."""

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Ended, Fields, Rows, State
+from monitor.detect.detector import Detector, Ended, Fields, Rows, State, gathered, scatter
 from monitor.detect.finding import Evidence, Report
 from monitor.detect.models import Models
 from monitor.devices import FaultKind, Profile, Sensor
@@ -51,8 +51,9 @@ class Limits(Detector):
         memory = state.cell
         pick = np.flatnonzero(self._limited[rows.sensor] | (memory["open"][rows.cell] > 0))
         of, cell, sensor, value = rows.of[pick], rows.cell[pick], rows.sensor[pick], rows.value[pick]
+        own = gathered(memory, cell)
         at, last_at, since, inside_at, was_open = (
-            rows.at[of], *(memory[field][cell] for field in ("last_at", "since", "inside_at", "open"))
+            rows.at[of], own["last_at"], own["since"], own["inside_at"], own["open"].copy()
         )  # fmt: skip
         low, high, margin = self._low[sensor], self._high[sensor], self._margin[sensor]
         said = self._means[sensor, rows.state[of]] & ~np.isnan(value)
@@ -63,14 +64,15 @@ class Limits(Detector):
         opens = beyond & (was_open == 0) & (at - since >= self._hold_ms[sensor])
         clears = inside & (was_open > 0) & (inside_at > 0)
 
-        memory["since"][cell] = since
-        memory["last_at"][cell] = np.where(said, at, last_at)
-        memory["inside_at"][cell] = np.where(
-            inside & ~clears, np.where(inside_at > 0, inside_at, at), inside_at * ~said
-        )
-        memory["open"][cell] = (was_open | opens) & ~clears
-        for i in np.flatnonzero(opens | clears).tolist():
-            began = int(since[i] if opens[i] else inside_at[i])
+        turned = np.flatnonzero(opens | clears).tolist()
+        began_at = np.where(opens, since, inside_at)
+        own["since"] = since
+        own["last_at"] = np.where(said, at, last_at)
+        own["inside_at"] = np.where(inside & ~clears, np.where(inside_at > 0, inside_at, at), inside_at * ~said)
+        own["open"] = (was_open | opens) & ~clears
+        scatter(memory, cell, own)
+        for i in turned:
+            began = int(began_at[i])
             self._tell(rows, int(of[i]), self._sensors[sensor[i]], float(value[i]), bool(opens[i]), began, report)
 
     def release(self, state: State, ended: Ended) -> None:

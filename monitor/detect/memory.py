@@ -3,7 +3,7 @@
 A machine's cells stand together, in the order of its profile's sensors, so a snapshot is two memory copies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.detect.detector import Detector, Records
+from monitor.devices import FaultKind
 from monitor.readings import Ints
 
 Bytes = npt.NDArray[np.uint8]
@@ -27,6 +28,7 @@ class _Part(NamedTuple):
     device_size: int
     cell_offset: int
     cell_size: int
+    kind: str = ""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -46,8 +48,12 @@ class Unpacked(NamedTuple):
     cells: Records
     removed: list[tuple[str, str]]
     """(detector, sensor) of open faults on sensors that are gone."""
-    fresh: bool
-    """Whether a detector could not go on from its stored state."""
+    fresh: frozenset[FaultKind]
+    """The kinds of fault whose detectors could not go on from what was stored."""
+
+
+EVERY_KIND = frozenset(FaultKind) - {FaultKind.REPORTED}
+"""All that detectors find; what people report is not theirs."""
 
 
 def _record(detectors: Sequence[Detector], table: str) -> tuple[np.dtype[np.void], Records]:
@@ -146,18 +152,26 @@ class Memory:
         try:
             header = msgspec.json.decode(line, type=_Header)
         except msgspec.MsgspecError:  # not a snapshot, or one of a format that is no longer known
-            return Unpacked(device, cells, [], True)
+            return Unpacked(device, cells, [], EVERY_KIND)
         stored = {part.name: part for part in header.parts}
         if header.format != _FORMAT or len(body) != header.device_size + len(header.sensors) * header.cell_size:
-            return Unpacked(device, cells, [], True)
+            return Unpacked(device, cells, [], EVERY_KIND)
         old = np.frombuffer(body, dtype=np.uint8)
         removed: list[tuple[str, str]] = []
+        fresh = self._lost_kinds(stored)
         for part in self._parts:
             was = stored.get(part.name)
-            if was is not None and self._fits(part, was):
+            if was is not None and part.kind not in fresh and self._fits(part, was):
                 removed += self._convert_part(row, part, was, header, old, device, cells)
-        fresh = any(part.name in stored and not self._fits(part, stored[part.name]) for part in self._parts)
         return Unpacked(device, cells, removed, fresh)
+
+    def _lost_kinds(self, stored: Mapping[str, _Part]) -> frozenset[FaultKind]:
+        """The kinds of those detectors that cannot go on, or are no more. A fault tells its kind, not its detector: so
+        where one of a kind forgets what it had open, all of that kind have to."""
+        here = {part.name: part for part in self._parts}
+        lost = {was.kind for name, was in stored.items() if name not in here or not self._fits(here[name], was)}
+        lost |= {part.kind for name, part in here.items() if name in stored and not self._fits(part, stored[name])}
+        return frozenset(kind for kind in FaultKind if kind in lost)
 
     def _convert_part(
         self, row: int, part: _Part, was: _Part, header: _Header, old: Bytes, device: Records, cells: Records
@@ -195,8 +209,10 @@ class Memory:
             field = dict(table.dtype.fields or {}).get(name)
             return (field[1], field[0].itemsize) if field else (0, 0)
 
-        return tuple(_Part(d.name, d.version, *place(self.device, d.name), *place(self.cell, d.name))
-                     for d in self._detectors)  # fmt: skip
+        return tuple(
+            _Part(d.name, d.version, *place(self.device, d.name), *place(self.cell, d.name), d.kind or d.cell_kind)
+            for d in self._detectors
+        )
 
     def _next_row(self) -> int:
         row = len(self.ids)

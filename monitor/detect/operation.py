@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from monitor.detect.detector import Detector, Fields, Rows, State
+from monitor.detect.detector import Detector, Fields, Rows, State, gathered, scatter
 from monitor.detect.models import Models
 
 
@@ -33,12 +33,12 @@ class Operation(Detector):
     def step(self, state: State, rows: Rows, _: object, /) -> None:
         read = np.flatnonzero(rows.state >= 0)  # events carry no state
         row, at = rows.device[read], rows.at[read]
-        own = state.device[row]
+        own = gathered(state.device, row)
         torn = (own["last_at"] == 0) | (at < own["last_at"]) | (rows.boot[read] != own["boot"])
         torn |= at - own["last_at"] > self._max_gap_ms[rows.model[read]]
         own["since_at"] = np.where(torn | (rows.state[read] != own["state"]), at, own["since_at"])
         own["last_at"], own["boot"], own["state"] = at, rows.boot[read], rows.state[read]
-        state.device[row] = own
+        scatter(state.device, row, own)
 
     def renew(self, state: State, row: int) -> None:
         state.device["since_at"][row] = state.device["last_at"][row] = 0

@@ -12,6 +12,10 @@ from monitor.devices import FaultKind
 from monitor.readings import Ints, Status
 
 MISSED_REPORTS = 3
+COMMISSIONING_MS = 900_000
+"""So long after a machine was first heard somebody is likely to stand beside it: its silence is told at once."""
+GAP_CONFIDENCE = 0.5
+"""That a silence is more than a gap of the radio, which ends by itself. Lasting makes it certain (triage)."""
 LONGEST_BACK_OFF_MS = 120_000
 """What docs/wire-contract.md asks of firmware: back off up to two minutes."""
 
@@ -20,14 +24,16 @@ class Silence(Detector):
     """A last will, or three missed reports on the server's clock while we ourselves were listening.
 
     Not after a polite goodbye, not for a machine that was never heard, and not while a start is pending: the start's
-    own time-out says more.
+    own time-out says more. A silence may be a gap of the radio, so it is a weak sign until it has lasted; but not
+    while a machine is being put into service.
     """
 
     name: ClassVar[str] = "silence"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[FaultKind | None] = FaultKind.SILENT
     takes_late: ClassVar[bool] = True
     device_fields: ClassVar[Fields] = [
+        ("first_at", "<i8"),  # server, when it was first heard; 0: never
         ("heard_at", "<i8"),  # server; 0: never
         ("lost_at", "<i8"),  # server, when a last will came that still stands; 0: none
         ("silent_at", "<i8"),  # server, since when an open silence lasts
@@ -54,6 +60,7 @@ class Silence(Detector):
         # An open silence is cleared by the next tick: this says that there is life, and nobody waits for an answer.
         own = state.device
         own["heard_at"][rows] = np.maximum(own["heard_at"][rows], received_at)
+        own["first_at"][rows] = np.where(own["first_at"][rows] > 0, own["first_at"][rows], received_at)
         own["lost_at"][rows] *= own["lost_at"][rows] > received_at
 
     def status(self, state: State, row: int, status: Status, received_at: int, report: Report, /) -> None:
@@ -95,12 +102,13 @@ class Silence(Detector):
         state.device["lost_at"][ended.row] = 0
 
     def renew(self, state: State, row: int) -> None:
-        state.device["boot"][row] = 0
+        state.device["boot"][row] = state.device["first_at"][row] = 0
 
     def _hear(self, state: State, here: Ints, received_at: Ints) -> list[int]:
         """Note life; answers which of these machines were silent until now."""
         own = state.device
         own["heard_at"][here] = np.maximum(own["heard_at"][here], received_at)
+        own["first_at"][here] = np.where(own["first_at"][here] > 0, own["first_at"][here], received_at)
         own["lost_at"][here] *= own["lost_at"][here] > received_at
         return np.flatnonzero((own["open"][here] > 0) & (received_at > own["silent_at"][here])).tolist()
 
@@ -117,7 +125,9 @@ class Silence(Detector):
         own = state.device[row]
         own["open"], own["silent_at"] = 1, since
         evidence = Evidence(reason=reason, last_heard_at=int(own["heard_at"]))
-        report.add(row, 0, FaultKind.SILENT, "", True, since, self.rule, evidence)
+        attended = since - int(own["first_at"]) < COMMISSIONING_MS
+        confidence = 1.0 if attended else GAP_CONFIDENCE
+        report.add(row, 0, FaultKind.SILENT, "", True, since, self.rule, evidence, confidence=confidence)
 
     def _clear(self, state: State, row: int, position: int, report: Report) -> None:
         own = state.device[row]

@@ -1,11 +1,11 @@
-"""Start-up: a machine that was asked to start and is not running."""
+"""Start-up: a machine that was asked to run and is not running."""
 
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.detect.detector import Attended, Detector, Ended, Fields, Records, Rows, State
+from monitor.detect.detector import Attended, Detector, Ended, Fields, Records, Rows, State, gathered, scatter
 from monitor.detect.finding import Evidence, Reason, Report
 from monitor.detect.models import Models
 from monitor.devices import FaultKind
@@ -16,8 +16,11 @@ REMEMBERED = 8
 
 _CODES: tuple[Reason, ...] = (
     Reason.TIMEOUT, Reason.NEVER_ATTEMPTED, Reason.NO_SIGNAL, Reason.START_FAILED, Reason.FAULT_STATE, Reason.ATTEMPTS,
-    Reason.BOOT_LOOP,
+    Reason.BOOT_LOOP, Reason.SHUT_DOWN,
 )  # fmt: skip
+BROKEN_OFF_SHARE = 0.1
+"""Of the profile's time: an attempt that was stopped sooner was broken off, and says nothing of the machine."""
+
 _CODE = {reason: code for code, reason in enumerate(_CODES, start=1)}
 
 _UNKNOWN, _OFF, _CRANKING, _RUNNING, _FAULT = 0, *(1 + STATE_CODE[s] for s in ("off", "cranking", "running", "fault"))
@@ -32,12 +35,14 @@ class Startup(Detector):
     server's where none comes: this one rule counts on through missing data); when the machine says so, or goes into
     state fault; with the last attempt that the profile allows without running in between. So does a controller that
     boots again and again. Falling back to off settles nothing, for that is what an engine that did not catch looks
-    like; an explicit `stopped` does, though the attempt stays counted. Running clears; a boot loop is over when the
-    machine has run for as long as a start may take.
+    like; an explicit `stopped` does, though the attempt stays counted, unless it was broken off at once. Running
+    clears; a boot loop is over when the machine has run for as long as a start may take.
+
+    So is a machine that was running and goes into state fault: it stalled, or its protection stopped it.
     """
 
     name: ClassVar[str] = "startup"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[FaultKind | None] = FaultKind.STARTUP_FAILURE
     device_fields: ClassVar[Fields] = [
         ("pending_at", "<i8"),  # device, when the pending start began; 0: none
@@ -55,6 +60,7 @@ class Startup(Detector):
         ("cranked", "u1"),  # whether the pending start cranked
         ("heard", "u1"),  # whether anything came after the message that began it
         ("uncranked", "u1"),  # whether the last request still waits for its first crank
+        ("halted", "u1"),  # whether it said `stopped` while running, and has not said since what it is doing
     ]
     blank: ClassVar[dict[str, float]] = {"battery_low": np.nan, "battery": np.nan, "fuel": np.nan}
 
@@ -67,12 +73,23 @@ class Startup(Detector):
         self._is_fuel = models.of_sensor(lambda profile, sensor: sensor.name == profile.fuel_sensor, np.bool_)
 
     def step(self, state: State, rows: Rows, report: Report) -> None:
-        own, at = state.device[rows.device], rows.at
+        own = gathered(state.device, rows.device)
+        battery = self._note_supply(own, rows)
+        for field in ("battery", "fuel"):
+            state.device[field][rows.device] = own[field]
+        busy = np.flatnonzero(~_goes_on(own, rows))
+        if len(busy):
+            those = gathered(own, busy)
+            self._follow(those, rows.heads(busy), battery[busy], report)
+            scatter(state.device, rows.device[busy], those)
+
+    def _follow(self, own: Records, rows: Rows, battery: Floats, report: Report) -> None:
+        """Take machines a message further, each with the battery it reports (NaN: none), all rules in order."""
+        at = rows.at
         timeout_ms, window_ms = self._timeout_ms[rows.model], self._window_ms[rows.model]
         running = (rows.state + 1 == _RUNNING) | (rows.what == What.STARTED)
         was_open = own["open"].copy()
         own["heard"] |= own["pending_at"] > 0
-        battery = self._note_supply(own, rows)
         late = (own["pending_at"] > 0) & ~running & (at >= own["pending_at"] + timeout_ms)
         overdue = np.where(own["cranked"] > 0, _CODE[Reason.TIMEOUT], _CODE[Reason.NEVER_ATTEMPTED])
         self._open(own, rows, np.where(late, overdue, 0), report)
@@ -82,10 +99,13 @@ class Startup(Detector):
         own["battery_low"] = np.where(
             rows.state + 1 == _CRANKING, np.fmin(own["battery_low"], battery), own["battery_low"]
         )
+        faulted = rows.state + 1 == _FAULT
+        ran = (own["state"] == _RUNNING) | (own["halted"] > 0)
         causes = {
             Reason.BOOT_LOOP: booted & (_within(own["boots"], at, window_ms) >= self._boots[rows.model]),
             Reason.START_FAILED: rows.what == What.START_FAILED,
-            Reason.FAULT_STATE: (own["pending_at"] > 0) & (rows.state + 1 == _FAULT),
+            Reason.FAULT_STATE: (own["pending_at"] > 0) & faulted,
+            Reason.SHUT_DOWN: (own["pending_at"] == 0) & faulted & ran,
             Reason.ATTEMPTS: attempted & (_within(own["attempts"], at, window_ms) >= self._attempts[rows.model]),
         }
         self._open(own, rows, np.select(list(causes.values()), [_CODE[reason] for reason in causes], 0), report)
@@ -93,8 +113,8 @@ class Startup(Detector):
         steady = _run(own, rows, running, timeout_ms)
         clears = running & (was_open > 0) & (steady | (was_open != _CODE[Reason.BOOT_LOOP]))
         own["open"][clears] = 0
+        _break_off(own, rows, BROKEN_OFF_SHARE * timeout_ms)
         _settle(own, running | (rows.what == What.STOPPED))
-        state.device[rows.device] = own
         for i in np.flatnonzero(clears).tolist():
             row, position = int(rows.device[i]), int(rows.position[i])
             report.add(row, position, FaultKind.STARTUP_FAILURE, "", False, int(at[i]), self.rule, Evidence())
@@ -134,10 +154,11 @@ class Startup(Detector):
 
     def _note_supply(self, own: Records, rows: Rows) -> Floats:
         """Battery and fuel: the first two questions when an engine does not start. Answers each row's battery."""
-        number = ~np.isnan(rows.value)
+        supply = np.flatnonzero((self._is_battery | self._is_fuel)[rows.sensor])
+        supply = supply[~np.isnan(rows.value[supply])]
         battery = np.full(len(rows), np.nan)
         for field, wanted in (("battery", self._is_battery), ("fuel", self._is_fuel)):
-            those = np.flatnonzero(wanted[rows.sensor] & number)
+            those = supply[wanted[rows.sensor[supply]]]
             own[field][rows.of[those]] = rows.value[those]
             if field == "battery":
                 battery[rows.of[those]] = rows.value[those]
@@ -155,8 +176,10 @@ class Startup(Detector):
     def _tell(self, own: Records, row: int, position: int, at: int, window_ms: int, report: Report) -> None:
         """Report the failure that was just opened in this one record."""
         reason, moment = _CODES[int(own["open"][0]) - 1], np.array([at])
-        evidence = Evidence(reason=reason, cranked=bool(own["cranked"][0]))
-        evidence["attempts"] = int(_within(own["attempts"], moment, window_ms)[0])
+        evidence = Evidence(reason=reason)
+        if reason is not Reason.SHUT_DOWN:
+            evidence["cranked"] = bool(own["cranked"][0])
+            evidence["attempts"] = int(_within(own["attempts"], moment, window_ms)[0])
         if reason is Reason.BOOT_LOOP:
             evidence["boots"] = int(_within(own["boots"], moment, window_ms)[0])
         if own["requested_at"][0]:
@@ -166,6 +189,18 @@ class Startup(Detector):
                 evidence[fact] = float(own[field][0])  # type: ignore[literal-required]
         began = int(own["pending_at"][0]) or at
         report.add(row, position, FaultKind.STARTUP_FAILURE, "", True, began, self.rule, evidence)
+
+
+def _goes_on(own: Records, rows: Rows) -> Mask:
+    """Which machines go on doing what they did, with no start, attempt, boot or failure to follow: nearly all of them,
+    nearly always, and nothing of what is known of them changes."""
+    running = rows.state + 1 == _RUNNING
+    same: Mask = (rows.what == What.READING) & (rows.state + 1 == own["state"]) & (rows.state + 1 != _CRANKING)
+    same &= (rows.boot < own["boot"]) & ((own["ran_since"] > 0) == running)
+    same &= (own["pending_at"] | own["open"] | own["uncranked"] | own["halted"]) == 0
+    # Running takes back what was counted towards a failure.
+    same &= ~(running & (own["attempts"].any(axis=1) | own["boots"].any(axis=1)))
+    return same
 
 
 def _boot(own: Records, boot: Ints, at: Ints) -> Mask:
@@ -204,6 +239,8 @@ def _begin(own: Records, rows: Rows) -> Mask:
 def _run(own: Records, rows: Rows, running: Mask, timeout_ms: Ints) -> Mask:
     """Note the state; answers which machines have run for as long as a start may take."""
     said = rows.state >= 0
+    halted = (rows.what == What.STOPPED) & (own["state"] == _RUNNING)
+    own["halted"] = np.where(said, 0, own["halted"] | halted)
     own["state"] = np.where(said, rows.state + 1, np.where(running, _RUNNING, own["state"]))
     own["state"] = np.where(rows.what == What.STOPPED, _OFF, own["state"])
     own["ran_since"] = np.where(running, np.where(own["ran_since"] > 0, own["ran_since"], rows.at), own["ran_since"])
@@ -212,6 +249,14 @@ def _run(own: Records, rows: Rows, running: Mask, timeout_ms: Ints) -> Mask:
     own["attempts"][running] = 0
     own["boots"][steady] = 0
     return steady
+
+
+def _break_off(own: Records, rows: Rows, at_once_ms: Floats) -> None:
+    """Forget the latest attempt where somebody thought better of it at once."""
+    stopped = (rows.what == What.STOPPED) & (own["pending_at"] > 0) & (own["attempts"][:, -1] > 0)
+    broken_off = np.flatnonzero(stopped & (rows.at - own["pending_at"] < at_once_ms))
+    own["attempts"][broken_off, 1:] = own["attempts"][broken_off, :-1]
+    own["attempts"][broken_off, 0] = 0
 
 
 def _settle(own: Records, settled: Mask) -> None:

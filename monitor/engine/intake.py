@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from monitor.devices import Device
+from monitor.devices import Device, FaultKind
 from monitor.readings import Arrival, Event, Message, Reading, Rejected, Reply, Status
 from monitor.sequence import Course, Stream, Verdict
 
@@ -36,8 +36,10 @@ class Sorted:
     """(device_id, at, received_at) of what came from the future."""
     released: int = 0
     """Faults that the desk ended, up to this row, are let go of with this commit."""
-    unseeded: set[str] = field(default_factory=set)
-    """Machines whose detectors begin without memory: what they had found is no longer theirs."""
+    serviced: int = 0
+    """Machines that were repaired, up to this row, are learnt anew from this commit on."""
+    unseeded: dict[str, frozenset[FaultKind]] = field(default_factory=dict)
+    """Machines of which detectors of these kinds begin without memory: what they had found is no longer theirs."""
     courses: dict[CourseKey, Course] = field(default_factory=dict)
     """The courses that changed, to be saved."""
 

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from sqlalchemy.engine import Connection
 
-from monitor.detect import Bank, Finding
+from monitor.detect import EVERY_KIND, Bank, Finding
 from monitor.devices import Device, FaultKind, Profile
 from monitor.engine.desk import Desk
 from monitor.engine.intake import LATE_MS, CourseKey, Intake, Sorted, dead_letter
@@ -96,7 +96,7 @@ class Watch:
         self._heard: set[str] = set()
         self._last_heard: dict[str, int] = {}
         self._version = -1
-        self._unseeded: set[str] = set()
+        self._unseeded: dict[str, frozenset[FaultKind]] = {}
         self.bank = Bank(profiles)
         with database.begin() as connection:
             self._progress = watching.take_over(connection, owner)
@@ -203,6 +203,7 @@ class Watch:
             watching.save_replies(connection, found.replies)
             watching.save_heard(connection, heard)
             watching.drop_released(connection, found.released)
+            watching.drop_serviced(connection, found.serviced)
             self.desk.forget(connection, found.unseeded, now)
             self.desk.record(connection, findings, now)
             if snapshot:
@@ -284,7 +285,7 @@ class Watch:
         for batch in self.telemetry.replay(snapshot_batch):
             self.bank.step(batch)
             replayed += 1
-        self._unseeded = self._devices.keys() - states.keys() | set(fresh)
+        self._unseeded = dict.fromkeys(self._devices.keys() - states.keys(), EVERY_KIND) | fresh
         # What operators and the desk changed since is followed before anything else: a box that was replaced while
         # we were away and has not been heard yet begins anew only then.
         self._version = -1
@@ -293,24 +294,28 @@ class Watch:
         log.info("watch_ready", devices=len(self._devices), last_batch=self._progress.last_batch, replayed=replayed)
 
     def _refresh(self, now: int) -> None:
-        """Follow what operators changed, and let go of faults that the desk ended."""
+        """Follow what operators changed, let go of faults that the desk ended, learn repaired machines anew."""
         with self.database.connect() as connection:
             version = registry.version(connection)
             if version == self._version:
                 return
             devices = {device.device_id: device for device in registry.devices(connection)}
-            released = watching.load_released(connection)
+            released, serviced = watching.load_released(connection), watching.load_serviced(connection)
         self.bank.remove(self._devices.keys() - devices.keys())
         self.bank.place(devices.values())
         for ended in released:
             self.bank.release(ended.device_id, FaultKind(ended.kind), ended.subject)
-        unseeded = self._unseeded | (devices.keys() - self._devices.keys())
+        for repaired in serviced:
+            self.bank.serviced(repaired.device_id)
+        unseeded = self._unseeded | dict.fromkeys(devices.keys() - self._devices.keys(), EVERY_KIND)
         # Streams of machines that are gone stay: what is parked of them was acknowledged, and is still taken in.
         self._devices, self._version = devices, version
         # All this changes detectors, and no replay does it again: saved before anything more is taken in.
-        found = Sorted(released=released[-1].id if released else 0, unseeded=unseeded)
+        found = Sorted(
+            released=released[-1].id if released else 0, serviced=serviced[-1].id if serviced else 0, unseeded=unseeded
+        )  # fmt: skip
         self._commit(found, [], [], now, snapshot=True)
-        self._unseeded = set()
+        self._unseeded = {}
 
     def _waiting(self) -> list[Stream]:
         return [self._streams[device_id] for device_id in self._parked_ids]

@@ -27,11 +27,18 @@ def _load(entries: Iterable[Traversable]) -> dict[str, Profile]:
     return {profile.name: profile for profile in sorted(found, key=lambda profile: profile.name)}
 
 
-def _read(entry: Traversable) -> Profile:
+def parse_profile(where: str, text: str | bytes) -> Profile:
+    """A profile from TOML; raises BadProfile, which says `where` it stands."""
     try:
-        profile = msgspec.toml.decode(entry.read_bytes(), type=Profile)
+        return msgspec.toml.decode(text, type=Profile)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadProfile(f"{entry.name}: {error}") from error
+        raise BadProfile(f"{where}: {error}") from error
+    except RecursionError:
+        raise BadProfile(f"{where}: it is nested deeper than any profile") from None
+
+
+def _read(entry: Traversable) -> Profile:
+    profile = parse_profile(entry.name, entry.read_bytes())
     if profile.name != entry.name.removesuffix(".toml"):
         raise BadProfile(f"{entry.name}: name is {profile.name!r}; a profile has the name of its file")
     return profile

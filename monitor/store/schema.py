@@ -224,6 +224,9 @@ ticket = Table(
     _at("occurred_at", optional=False),
     _at("cleared_at"),
     _at("closed_at"),
+    # The ticket that took its faults over, where nobody had touched this one.
+    Column("merged_into", ForeignKey("ticket.id"), nullable=True),
+    # How often the most restless of its faults came back.
     Column("recurrences", Integer, nullable=False, default=0),
     Column("evidence", JSON, nullable=False),
     Column("standard_version", String(40), nullable=False),
@@ -235,9 +238,15 @@ ticket = Table(
     ),
     Index("uq_ticket_open", "device_id", "kind", "subject", unique=True, sqlite_where=text(OPEN_TICKET),
           postgresql_where=text(OPEN_TICKET)),
+    # A whole site's ticket: one stands at a time.
+    Index("uq_ticket_open_site", "site_id", "kind", "subject", unique=True,
+          sqlite_where=text(f"device_id IS NULL AND {OPEN_TICKET}"),
+          postgresql_where=text(f"device_id IS NULL AND {OPEN_TICKET}")),
     Index("ix_ticket_device", "device_id", "opened_at"),
     Index("ix_ticket_status", "status", "id"),
 )  # fmt: skip
+
+HELD = "held_until IS NOT NULL AND cleared_at IS NULL"
 
 # occurred_at and ended_at are the machine's clock, opened_at and cleared_at when the service knew.
 fault = Table(
@@ -248,15 +257,58 @@ fault = Table(
     Column("kind", String(24), nullable=False),
     Column("subject", String(64), nullable=False, default=""),
     Column("severity", String(12), nullable=False),
+    # While triage holds it: a mere note, that has no ticket yet, and what it will matter when it has one.
+    Column("held_severity", String(12), nullable=True),
+    # When it gets its ticket for having lasted; null: it has one, or waits for no time to pass.
+    _at("held_until"),
+    Column("confidence", Float, nullable=False, default=1.0),
     _at("opened_at", optional=False),
     _at("occurred_at", optional=False),
     _at("ended_at"),
     _at("cleared_at"),
     Column("evidence", JSON, nullable=False),
-    Column("ticket_id", ForeignKey("ticket.id"), nullable=True, index=True),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=True),
     Index("uq_fault_open", "device_id", "kind", "subject", unique=True, sqlite_where=text("cleared_at IS NULL"),
           postgresql_where=text("cleared_at IS NULL")),
     Index("ix_fault_cleared", "cleared_at"),
+    # A site's ticket may have ten thousand faults: whether one stands, and whether a machine's was there, is looked up.
+    Index("ix_fault_ticket", "ticket_id", "device_id"),
+    Index("ix_fault_standing", "ticket_id", sqlite_where=text("cleared_at IS NULL"),
+          postgresql_where=text("cleared_at IS NULL")),
+    Index("ix_fault_held", "held_until", sqlite_where=text(HELD), postgresql_where=text(HELD)),
+    CheckConstraint("ticket_id IS NULL OR (held_until IS NULL AND held_severity IS NULL)", name="held_has_no_ticket"),
+)  # fmt: skip
+
+# The readings of a ticket's faults, copied out of telemetry so that retention does not take them away: what is due,
+# what is there (columns of one window, packed), and what was given up and why. Its windows are in the device's clock.
+evidence_copy = Table(
+    "evidence_copy",
+    metadata,
+    _serial(),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=False, index=True),
+    Column("fault_id", ForeignKey("fault.id"), nullable=False),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    Column("phase", String(12), nullable=False),
+    Column("number", Integer, nullable=False),
+    _at("start_at", optional=False),
+    _at("full_from", optional=False),
+    _at("end_at", optional=False),
+    _at("due_at", optional=False),
+    Column("status", String(12), nullable=False),
+    # Why it is not there yet, was given up, or holds less than its window.
+    Column("reason", String(24), nullable=False, default=""),
+    Column("tries", Integer, nullable=False, default=0),
+    _at("next_try_at", optional=False),
+    _at("made_at"),
+    Column("complete", Boolean, nullable=False, default=False),
+    Column("bytes", Integer, nullable=False, default=0),
+    Column("body", LargeBinary, nullable=True),
+    UniqueConstraint("fault_id", "phase", "number"),
+    CheckConstraint("phase IN ('opening', 'after', 'course', 'clearing')", name="phase"),
+    CheckConstraint("status IN ('due', 'made', 'given_up')", name="status"),
+    CheckConstraint("(status = 'made') = (body IS NOT NULL)", name="made_has_body"),
+    Index("ix_evidence_copy_due", "next_try_at", sqlite_where=text("status = 'due'"),
+          postgresql_where=text("status = 'due'")),
 )  # fmt: skip
 
 # Faults that a person ended by closing or cancelling their ticket: the detectors are told to let go of them, so that
@@ -268,6 +320,15 @@ released = Table(
     Column("device_id", String(64), nullable=False),
     Column("kind", String(24), nullable=False),
     Column("subject", String(64), nullable=False),
+)
+
+# Machines that were repaired: the detectors are told to learn them anew. A row goes once they have been.
+serviced = Table(
+    "serviced",
+    metadata,
+    _serial(),
+    Column("device_id", String(64), nullable=False),
+    _at("at", optional=False),
 )
 
 # Every turn of a ticket: who did what, when it happened, when it was recorded.

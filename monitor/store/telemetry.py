@@ -4,7 +4,7 @@
 said here and tested by one suite (tests/contract/test_telemetry.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +74,11 @@ class Telemetry(Protocol):
     def messages(self, device_id: str, start_at: int, end_at: int, limit: int = 10_000) -> list[Message]:
         """A device's messages at full rate, by (at, boot, seq), the oldest first when there are more than `limit`."""
 
+    def history(self, start_at: int, end_at: int) -> Iterator[Batch]:
+        """All that all devices said, slice after slice of device time: one batch (numbered 0) each, an empty one where
+        nothing was said, its messages in the order in which they were stored. Long ranges never lie in memory as a
+        whole."""
+
     def latest(self, device_id: str) -> Message | None:
         """The reading with the latest device time: what came last may be an old backlog."""
 
@@ -93,6 +98,22 @@ def refuse_what_is_no_number(batch: Batch) -> None:
         worst = int(np.flatnonzero(~np.isfinite(batch.value))[0])
         metric, device = batch.metrics[batch.metric[worst]], batch.device_ids[batch.device[batch.row[worst]]]
         raise TelemetryRefused(f"batch {batch.number}: {metric!r} of {device!r} is {batch.value[worst]}, not a number")
+
+
+SLICE_MESSAGES = 50_000
+SHORTEST_SLICE_MS, LONGEST_SLICE_MS = 10_000, 6 * 3_600_000
+
+
+def in_slices(read: Callable[[int, int], Batch], start_at: int, end_at: int) -> Iterator[Batch]:
+    """A range, read in slices that are made longer or shorter so that each holds about SLICE_MESSAGES."""
+    slice_ms = 60_000
+    while start_at < end_at:
+        until = min(start_at + slice_ms, end_at)
+        batch = read(start_at, until)
+        yield batch
+        fits = slice_ms * SLICE_MESSAGES // max(1, len(batch))
+        slice_ms = min(max(fits, SHORTEST_SLICE_MS), 2 * slice_ms, LONGEST_SLICE_MS)
+        start_at = until
 
 
 def spans(at: Sequence[int], gap_ms: int) -> list[tuple[int, int]]:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from monitor.readings import Batch, Ints, Message
-from monitor.store.telemetry import Name, Series, TelemetryUnavailable, refuse_what_is_no_number, spans
+from monitor.store.telemetry import Name, Series, TelemetryUnavailable, in_slices, refuse_what_is_no_number, spans
 
 log = logging.getLogger(__name__)
 
@@ -252,6 +252,20 @@ class DuckDBTelemetry:
         return self._messages(
             device_id, "at_ms >= ? AND at_ms < ? ORDER BY at_ms, boot, seq LIMIT ?", start_at, end_at, limit
         )
+
+    def history(self, start_at: int, end_at: int) -> Iterator[Batch]:
+        return in_slices(self._history, start_at, end_at)
+
+    def _history(self, start_at: int, end_at: int) -> Batch:
+        here = start_at, end_at
+        with self._reading() as cursor:
+            heads = _columns(cursor, "FROM message WHERE at_ms >= ? AND at_ms < ? ORDER BY batch, serial", *here)
+            samples = _columns(
+                cursor,
+                "SELECT serial, metric, value FROM sample WHERE at_ms >= ? AND at_ms < ? ORDER BY serial, metric",
+                *here,
+            )
+        return self._batch(0, heads, samples)
 
     def latest(self, device_id: str) -> Message | None:
         found = self._messages(device_id, "what = 0 ORDER BY at_ms DESC, boot DESC, seq DESC LIMIT 1")

@@ -29,6 +29,7 @@ from monitor.store.telemetry import (
     Series,
     TelemetryRefused,
     TelemetryUnavailable,
+    in_slices,
     refuse_what_is_no_number,
     spans,
 )
@@ -209,6 +210,20 @@ class InfluxTelemetry:
             f'SELECT * FROM "message" WHERE {_of(device_id)} AND {_between(start_at, end_at)} LIMIT {limit:d}'
         )
         return sorted(_messages(table), key=lambda message: (message.body.at, message.body.boot, message.body.seq))
+
+    def history(self, start_at: int, end_at: int) -> Iterator[Batch]:
+        return in_slices(self._history, start_at, end_at)
+
+    def _history(self, start_at: int, end_at: int) -> Batch:
+        table = self._one(f'SELECT * FROM "message" WHERE {_between(start_at, end_at)}')
+        placed = list(zip(_marks(table), _messages(table), strict=True))
+        # Owners number their batches each for itself: what puts them in one order is when they were heard.
+        heard: dict[tuple[str, int, int], int] = {}
+        for mark, message in placed:
+            batch = (mark.owner, mark.run, mark.batch)
+            heard[batch] = max(heard.get(batch, 0), message.received_at)
+        placed.sort(key=lambda pair: (heard[pair[0].owner, pair[0].run, pair[0].batch], *pair[0]))
+        return Batch.of(0, [message for _, message in placed])
 
     def latest(self, device_id: str) -> Message | None:
         return next(iter(self._latest(device_id, 1)), None)

@@ -257,9 +257,19 @@ def load_released(connection: Connection) -> list[sa.Row[*tuple[Any, ...]]]:
     return list(connection.execute(sa.select(schema.released).order_by(schema.released.c.id)))
 
 
+def load_serviced(connection: Connection) -> list[sa.Row[*tuple[Any, ...]]]:
+    """Repairs that the detectors do not know of yet."""
+    return list(connection.execute(sa.select(schema.serviced).order_by(schema.serviced.c.id)))
+
+
 def drop_released(connection: Connection, until: int) -> None:
     if until:
         connection.execute(sa.delete(schema.released).where(schema.released.c.id <= until))
+
+
+def drop_serviced(connection: Connection, until: int) -> None:
+    if until:
+        connection.execute(sa.delete(schema.serviced).where(schema.serviced.c.id <= until))
 
 
 def save_snapshots(connection: Connection, batch: int, states: Mapping[str, bytes]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from monitor.store.telemetry import (
     Telemetry,
     TelemetryRefused,
     TelemetryUnavailable,
+    in_slices,
     spans,
 )
 from monitor.store.telemetry_address import influx_address
@@ -178,6 +180,61 @@ def test_replay_gives_batches_in_order_and_rows_as_they_were_stored(store: Telem
     assert [list(batch.messages()) for batch in again] == [list(batch.messages()) for batch in stored[4:]]
     assert again[0].device_ids == stored[4].device_ids
     assert list(store.replay(after=29)) == []
+
+
+def test_history_gives_all_devices_slice_after_slice_in_the_order_of_storing(store: Telemetry) -> None:
+    """Eleven hours at such a rate that slices grow, with an hour of nothing in between."""
+    hour = 3_600_000
+    stored = []
+    for number in range(1, 40):
+        start_at = T0 + number * hour // 4 + (hour if number > 20 else 0)
+        rows = [
+            reading(20 * number + n, start_at + 40_000 * (n ^ 1), f"gen-{n % 2}", temp=n)._replace(
+                received_at=start_at + hour // 4
+            )
+            for n in range(20)
+        ]
+        stored += rows
+        store.store(Batch.of(number, rows))
+    start_at, end_at = stored[40].body.at, stored[-40].body.at
+
+    slices = list(store.history(start_at, end_at))
+    batches = [batch for batch in slices if len(batch)]
+
+    assert 1 < len(batches) < 39
+    found = [message for batch in batches for message in batch.messages()]
+    expected = [message for message in stored if start_at <= message.body.at < end_at]
+    # Where a slice ends, it cuts through the order of storing.
+    assert sorted(found, key=stored.index) == expected
+    for batch in batches:
+        assert [*batch.messages()] == sorted(batch.messages(), key=stored.index)
+        assert batch.number == 0
+    edges = [(batch.at.min(), batch.at.max()) for batch in batches]
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(edges))
+    assert [list(batch.messages()) for batch in store.history(T0 - 60_000, T0)] == [[]]
+
+
+@pytest.mark.parametrize(("rate_ms", "slices"), [(1, range(20, 30)), (3_600_000, range(1, 80))])
+def test_slices_hold_handy_numbers_of_messages(rate_ms: int, slices: range) -> None:
+    """Twenty minutes of a message each millisecond, and a week of one an hour: neither one gulp, nor thousands."""
+    read: list[tuple[int, int]] = []
+
+    def between(start_at: int, end_at: int) -> Batch:
+        read.append((start_at, end_at))
+        number = (end_at - 1) // rate_ms - (start_at - 1) // rate_ms
+        return Batch.of(0, [reading(0)]) if number < 2 else _long(number)
+
+    whole = 1_200_000 if rate_ms == 1 else 7 * 86_400_000
+    for batch in in_slices(between, T0, T0 + whole):
+        assert len(batch) <= 60_000
+    assert len(read) in slices
+    assert (read[0][0], read[-1][1]) == (T0, T0 + whole)
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(read))
+
+
+def _long(messages: int) -> Batch:
+    one = Batch.of(0, [reading(0)])
+    return replace(one, at=np.zeros(messages, dtype=np.int64))
 
 
 def test_an_empty_batch_leaves_no_trace(store: Telemetry) -> None:

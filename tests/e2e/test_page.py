@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from monitor.engine import Copyist
 from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
@@ -32,6 +33,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             bustle(company)
         gap = range(company.began - 30 * MINUTE, company.began - 20 * MINUTE)
         company.measure("gen-yard", since=company.began - HOUR, until=company.began, gap=gap)
+        overheat(company)
         yield company
 
 
@@ -79,6 +81,32 @@ def bustle(company: World) -> None:
     )
 
 
+def overheat(company: World) -> None:
+    """A machine that went beyond its limit half an hour ago, fell silent for a while, and is well again; its ticket
+    keeps the readings."""
+    hot_since = company.began - 30 * MINUTE
+    gap = range(hot_since - 9 * MINUTE, hot_since - 6 * MINUTE)
+    with company.at_once():
+        company.machine("gen-hot")
+        company.ticket(
+            "gen-hot", "limit", "coolant_temp_c", ago_ms=30 * MINUTE, cleared=True,
+            evidence={"value": 104.2, "limit": 100.0, "side": "above", "hold_s": 15.0, "unit": "°C", "rule": "limits/1",
+                      "confidence": 1.0, "since_at": hot_since},
+        )  # fmt: skip
+    company.measure(
+        "gen-hot", since=company.began - HOUR, until=company.began + 6 * MINUTE, gap=gap,
+        heat=lambda at: min(max(at - hot_since + 5 * MINUTE, 0) / MINUTE * 4, 25) if at < company.began else 0,
+    )  # fmt: skip
+    copyist = Copyist(company.database, company.telemetry, company.api.profiles, retention_days=90)
+    copyist.tick(company.began + 6 * MINUTE)
+
+
+def hot_ticket(company: World) -> str:
+    with company.client("ops") as client:
+        (found,) = client.get("/api/v1/tickets", params={"device_id": "gen-hot"}).json()["items"]
+    return f"/tickets/{found['id']}"
+
+
 class Visit:
     """A signed-in browser that remembers what its console complained of."""
 
@@ -123,11 +151,12 @@ def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
     ids=["wide-light-en", "wide-dark-zh", "narrow-light-zh", "narrow-dark-en"],
 )
 def test_every_page_fits_and_nothing_complains(
-    visit: Callable[..., Visit], pictures: Path, size: dict[str, int], scheme: str, lang: str
+    company: World, visit: Callable[..., Visit], pictures: Path, size: dict[str, int], scheme: str, lang: str
 ) -> None:
     here = visit(lang, viewport=size, color_scheme=scheme)
     for name, path in (
         ("fleet", "/"), ("machine", "/machines/gen-a"), ("gap", "/machines/gen-yard"), ("ticket", "/tickets/4"),
+        ("evidence", hot_ticket(company)),
         ("tickets", "/tickets?show=all"), ("machines", "/machines"), ("none", "/no-such-page"),
     ):  # fmt: skip
         page = here.open(path)
@@ -141,9 +170,9 @@ def test_every_page_fits_and_nothing_complains(
     assert complaints == []
 
 
-def test_360_pixels_are_enough(visit: Callable[..., Visit]) -> None:
+def test_360_pixels_are_enough(company: World, visit: Callable[..., Visit]) -> None:
     here = visit(viewport={"width": 360, "height": 740})
-    for path in ("/", "/machines/gen-a", "/tickets/4", "/tickets", "/machines"):
+    for path in ("/", "/machines/gen-a", "/tickets/4", hot_ticket(company), "/tickets", "/machines"):
         page = here.open(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
         small = page.evaluate("""() => [...document.querySelectorAll("main a, main button, main select, header a")]
@@ -195,6 +224,37 @@ def test_a_gap_in_the_record_is_a_gap_in_the_chart(visit: Callable[..., Visit]) 
     assert 290 <= points <= 301
     assert page.locator("#chart canvas").count() == 1
     assert page.locator("#chart-summary").inner_text().startswith("lowest")
+
+
+def test_a_ticket_draws_how_we_know(company: World, visit: Callable[..., Visit]) -> None:
+    """Without scripts: the limit that was crossed, when, what was missing, how sure that is, what else it may be."""
+    page = visit(java_script_enabled=False).open(hot_ticket(company))
+    why = page.locator("#why")
+    assert why.locator(".sentence").inner_text().startswith("Coolant temperature was above 100 °C for 15 s")
+    drawing = why.locator(".plot").first
+    assert drawing.locator("polyline").count() == 2, "the line breaks where nothing came"
+    for what, count in ((".gap", 1), (".limit", 1), (".moment", 3), ("text", 2)):
+        assert drawing.locator(what).count() >= count, what
+    box, limit = drawing.locator("svg").first.bounding_box(), drawing.locator(".limit").bounding_box()
+    assert box is not None
+    assert limit is not None
+    assert box["height"] > 150
+    assert box["y"] < limit["y"] < box["y"] + box["height"]
+    said = why.inner_text()
+    for words in ("limit 100 °C", "nothing came", "it ended", "certain (100", "limits, version 1", "18 missing"):
+        assert words in said, words
+    assert why.locator(".alternatives li").count() == 3
+    assert why.locator(".copies li").all_inner_texts() == [
+        "until the opening\ncomplete", "the minutes after\ncomplete", "until after the end\ncomplete"
+    ]  # fmt: skip
+
+
+def test_a_ticket_in_chinese_explains_in_chinese(company: World, visit: Callable[..., Visit]) -> None:
+    page = visit("zh").open(hot_ticket(company))
+    words = page.evaluate("""() => [...document.querySelectorAll("#why dt, #why h2, #why h3, #why li, #why .sentence")]
+        .map((one) => one.textContent.trim())""")
+    assert len(words) > 10
+    assert [word for word in words if re.search("[A-Za-z]{3}", word)] == []
 
 
 def test_a_ticket_is_walked_by_hand(company: World, visit: Callable[..., Visit]) -> None:

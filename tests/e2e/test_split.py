@@ -126,6 +126,9 @@ def test_a_hot_machine_gets_its_ticket_and_its_chart_through_four_processes(apar
     assert [clock["kind"] for clock in ticket["commitments"]] == ["dispatch"]
 
     eventually("its chart", lambda: chart(apart, "GX-9") == told)
+    kept = eventually("its readings, kept", lambda: readings(apart, ticket["id"]))
+    points = kept["metrics"][SENSOR]["points"]
+    assert [value for _, value in points] == told[: len(points)]
     # The notice that ingest queued is delivered by the monitor: here to its log, since no SMTP server is set.
     eventually("the notice", lambda: "site@lindqvist.example" in notices_log(apart))
     machine.disconnect()
@@ -133,6 +136,11 @@ def test_a_hot_machine_gets_its_ticket_and_its_chart_through_four_processes(apar
 
 def chart(apart: Apart, device_id: str) -> list[float]:
     return [point["max"] for point in apart.get(f"devices/{device_id}/telemetry", metric=SENSOR)["items"]]
+
+
+def readings(apart: Apart, ticket_id: int) -> dict[str, Any] | None:
+    """What the ticket keeps of its machine's readings, once they are copied."""
+    return apart.get(f"tickets/{ticket_id}")["evidence"]["readings"]
 
 
 def notices_log(apart: Apart) -> str:

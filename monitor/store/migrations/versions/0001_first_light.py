@@ -77,6 +77,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_released")),
     )
     op.create_table(
+        "serviced",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_serviced")),
+    )
+    op.create_table(
         "site",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("name", sa.String(length=120), nullable=False),
@@ -270,6 +277,7 @@ def upgrade() -> None:
         sa.Column("occurred_at", sa.BigInteger(), nullable=False),
         sa.Column("cleared_at", sa.BigInteger(), nullable=True),
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.Column("merged_into", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("recurrences", sa.Integer(), nullable=False),
         sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("standard_version", sa.String(length=40), nullable=False),
@@ -279,6 +287,7 @@ def upgrade() -> None:
             name=op.f("ck_ticket_status"),
         ),
         sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_ticket_device_id")),
+        sa.ForeignKeyConstraint(["merged_into"], ["ticket.id"], name=op.f("fk_ticket_merged_into")),
         sa.ForeignKeyConstraint(["rental_id"], ["rental.id"], name=op.f("fk_ticket_rental_id")),
         sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_ticket_site_id")),
         sa.ForeignKeyConstraint(["technician_id"], ["person.id"], name=op.f("fk_ticket_technician_id")),
@@ -293,6 +302,13 @@ def upgrade() -> None:
             unique=True,
             sqlite_where=sa.text("status NOT IN ('resolved', 'closed', 'cancelled')"),
             postgresql_where=sa.text("status NOT IN ('resolved', 'closed', 'cancelled')"),
+        )
+        batch_op.create_index(
+            "uq_ticket_open_site",
+            ["site_id", "kind", "subject"],
+            unique=True,
+            sqlite_where=sa.text("device_id IS NULL AND status NOT IN ('resolved', 'closed', 'cancelled')"),
+            postgresql_where=sa.text("device_id IS NULL AND status NOT IN ('resolved', 'closed', 'cancelled')"),
         )
 
     op.create_table(
@@ -346,19 +362,40 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=24), nullable=False),
         sa.Column("subject", sa.String(length=64), nullable=False),
         sa.Column("severity", sa.String(length=12), nullable=False),
+        sa.Column("held_severity", sa.String(length=12), nullable=True),
+        sa.Column("held_until", sa.BigInteger(), nullable=True),
+        sa.Column("confidence", sa.Float(), nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("cleared_at", sa.BigInteger(), nullable=True),
         sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.CheckConstraint(
+            "ticket_id IS NULL OR (held_until IS NULL AND held_severity IS NULL)",
+            name=op.f("ck_fault_held_has_no_ticket"),
+        ),
         sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_fault_device_id")),
         sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_fault_ticket_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_fault")),
     )
     with op.batch_alter_table("fault", schema=None) as batch_op:
         batch_op.create_index("ix_fault_cleared", ["cleared_at"], unique=False)
-        batch_op.create_index(batch_op.f("ix_fault_ticket_id"), ["ticket_id"], unique=False)
+        batch_op.create_index(
+            "ix_fault_held",
+            ["held_until"],
+            unique=False,
+            sqlite_where=sa.text("held_until IS NOT NULL AND cleared_at IS NULL"),
+            postgresql_where=sa.text("held_until IS NOT NULL AND cleared_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_fault_standing",
+            ["ticket_id"],
+            unique=False,
+            sqlite_where=sa.text("cleared_at IS NULL"),
+            postgresql_where=sa.text("cleared_at IS NULL"),
+        )
+        batch_op.create_index("ix_fault_ticket", ["ticket_id", "device_id"], unique=False)
         batch_op.create_index(
             "uq_fault_open",
             ["device_id", "kind", "subject"],
@@ -418,6 +455,45 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("step", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_step_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
+        "evidence_copy",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("fault_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("phase", sa.String(length=12), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("start_at", sa.BigInteger(), nullable=False),
+        sa.Column("full_from", sa.BigInteger(), nullable=False),
+        sa.Column("end_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.String(length=12), nullable=False),
+        sa.Column("reason", sa.String(length=24), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("next_try_at", sa.BigInteger(), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=True),
+        sa.Column("complete", sa.Boolean(), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.CheckConstraint("(status = 'made') = (body IS NOT NULL)", name=op.f("ck_evidence_copy_made_has_body")),
+        sa.CheckConstraint("phase IN ('opening', 'after', 'course', 'clearing')", name=op.f("ck_evidence_copy_phase")),
+        sa.CheckConstraint("status IN ('due', 'made', 'given_up')", name=op.f("ck_evidence_copy_status")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_evidence_copy_device_id")),
+        sa.ForeignKeyConstraint(["fault_id"], ["fault.id"], name=op.f("fk_evidence_copy_fault_id")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_evidence_copy_ticket_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_evidence_copy")),
+        sa.UniqueConstraint("fault_id", "phase", "number", name=op.f("uq_evidence_copy_fault_id_phase_number")),
+    )
+    with op.batch_alter_table("evidence_copy", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_evidence_copy_due",
+            ["next_try_at"],
+            unique=False,
+            sqlite_where=sa.text("status = 'due'"),
+            postgresql_where=sa.text("status = 'due'"),
+        )
+        batch_op.create_index(batch_op.f("ix_evidence_copy_ticket_id"), ["ticket_id"], unique=False)
 
     _append_only()
 
