@@ -438,6 +438,9 @@ class Labels:
                 else N_("%(sensor)s was above %(limit)s for %(hold)s s; when the ticket opened it was %(value)s.")
             )
             return say(text, sensor=sensor, limit=limit, value=value, hold=figure("hold_s", "") or "0")
+        if case.kind == FaultKind.WEAK_BATTERY and value and limit:
+            return say("%(sensor)s had sunk to %(value)s while the machine stood; a battery that starts it surely "
+                       "shows %(limit)s or more.", sensor=sensor, value=value, limit=limit)  # fmt: skip
         if case.kind == FaultKind.TREND and figure("slope_per_h") and case.number("reaches_at"):
             at = self.words.moment(int(case.number("reaches_at") or 0))
             return say("%(sensor)s changes by %(slope)s an hour and will reach %(limit)s about %(at)s.",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from bench.stream import Source
 from firmware_sim.device import Duty, settle
 from firmware_sim.failures import Injection
@@ -20,6 +22,9 @@ BEGIN_AT = 1_764_518_400_000
 """A Monday, 00:00 in China (30 November 2025, 16:00 UTC)."""
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 SITE_MACHINES = 5
+COLDEST_C, WARMEST_C = -20.0, 35.0
+"""Means of the places of the ordinary fleet: Harbin in January, and a summer in Chongqing. Weather and day come on
+top: 11 °C more either way."""
 DAYS_BETWEEN_FAILURES = 90.0
 """Of one machine, in the ordinary fleet: four failures a year."""
 PROFILES = tuple(sorted(MODELS))
@@ -159,10 +164,7 @@ def _ordinary_life(
     visits = _spread(rng, 40 * DAY_MS, end_at)
     visits = [at for at in visits if not any(s.injection.from_at <= at <= s.injection.to_at for s in struck)]
     services = [Injection("service_visit", at, at + round(rng.uniform(1, 4) * HOUR_MS)) for at in visits]
-    transports = [
-        Injection("transport", at, at + round(rng.uniform(2, 12) * HOUR_MS), rng.uniform(-15, 15))
-        for at in _spread(rng, 15 * DAY_MS, end_at)
-    ]
+    transports = _transports(rng, box.machine.climate_c, services, end_at)
     # Half a minute here and some minutes there: halls, cellars, a cell that is full. What lasts longer is a failure.
     gaps = [
         Injection("radio_outage", at, at + round(min(rng.lognormvariate(math.log(60), 0.9), 480) * 1000))
@@ -170,11 +172,23 @@ def _ordinary_life(
     ]
     dead = [Injection("radio_outage", outage.from_at, outage.to_at) for outage in outages]
     box.injections = sorted(
-        [*(each.injection for each in struck), *services, *_apart(transports, services), *gaps, *dead],
+        [*(each.injection for each in struck), *services, *transports, *gaps, *dead],
         key=lambda each: each.from_at,
     )
     repaired += [each.to_at for each in services]
     return Life(Source(box, end_at, sorted(repaired)), profile, site_id, struck)
+
+
+def _transports(rng: Random, climate_c: float, services: Sequence[Injection], end_at: int) -> list[Injection]:
+    """Every other week to a place up to 15 °C colder or warmer, within the climates that people build in."""
+    moves = [Injection("transport", at, at + round(rng.uniform(2, 12) * HOUR_MS)) for at in
+             _spread(rng, 15 * DAY_MS, end_at)]  # fmt: skip
+    transports = []
+    for move in _apart(moves, services):
+        there_c = min(max(climate_c + rng.uniform(-15, 15), COLDEST_C), WARMEST_C)
+        transports.append(msgspec.structs.replace(move, size=there_c - climate_c))
+        climate_c = there_c
+    return transports
 
 
 def _apart(some: Sequence[Injection], others: Sequence[Injection]) -> list[Injection]:

@@ -47,6 +47,8 @@ ALLOWED_S: dict[str, float] = {"silence": 900.0, "sensor": 86_400.0}
 AFTERMATH_MS = 12 * HOUR_MS
 """So long after a repair a ticket may still be the failure's."""
 CLOSES_AFTER_MS = DAY_MS
+AWAY = ("transport", "service_visit")
+SITE_TICKET_FROM = 3
 RECOVERY_MS = 20 * 60_000
 """So long after a radio came back a ticket may still be its outage's."""
 
@@ -197,7 +199,7 @@ def explains(failure: str, sensor: str, kind: str, subject: str) -> bool:
         return False
     if kind == FaultKind.FAULT_CODE:
         return CODES.get(subject, "") in MOVES[failure]
-    if kind in (FaultKind.LIMIT, FaultKind.TREND, FaultKind.ANOMALY, FaultKind.PEER):
+    if kind in (FaultKind.LIMIT, FaultKind.TREND, FaultKind.ANOMALY, FaultKind.PEER, FaultKind.WEAK_BATTERY):
         return not subject or subject in MOVES[failure]
     return True  # it does not start, or has stopped: any failure of a machine may come to that
 
@@ -233,8 +235,8 @@ def _struck_at(struck: Struck, asked_at: int | None, breakdown_at: int | None) -
         return struck.injection.from_at
     if breakdown_at is None:
         return None
-    # Ninety seconds hold three attempts: an older turn of the key was another start, and that one succeeded.
-    vain = asked_at is not None and 0 <= breakdown_at - asked_at < 90_000
+    # Three attempts take 23 s: an older turn of the key was a start that succeeded, and the machine stopped later.
+    vain = asked_at is not None and 0 <= breakdown_at - asked_at < 30_000
     return asked_at if vain and struck.group in ("start", "stop") else breakdown_at
 
 
@@ -262,9 +264,14 @@ def _site_is_dead(fleet: Fleet, ticket: TicketTold) -> bool:
     dead = any(o.site_id == site_id and o.from_at <= ticket.opened_at <= o.to_at + RECOVERY_MS for o in fleet.outages)
     if not dead or ticket.kind != FaultKind.SILENT:
         return False
-    if ticket.device_id is None:
-        return True
-    return sum(life.site_id == site_id and not life.source.box.machine.sleeps for life in fleet.lives) < 3
+    return ticket.device_id is None or _awake(fleet, site_id, ticket.opened_at) < SITE_TICKET_FROM
+
+
+def _awake(fleet: Fleet, site_id: int, at: int) -> int:
+    """How many of a site's machines could be missed: those that are not switched off for the night, or taken away."""
+    there = [life.source.box for life in fleet.lives if life.site_id == site_id and not life.source.box.machine.sleeps]
+    return sum(not any(each.failure in AWAY and each.from_at <= at <= each.to_at for each in box.injections)
+               for box in there)  # fmt: skip
 
 
 # Figures

@@ -59,6 +59,7 @@ class Sensors:
         noise = np.array([model.noise.get(name, 0.0) for name in names])
         alive = noise > 0
         self._noise = noise * np.exp(spread * make.normal(0.0, 0.15, count))
+        self._rests_at_zero = alive & np.array([not name.endswith("_temp_c") for name in names])
         self._step = np.array([model.resolution.get(name, RESOLUTION) for name in names])
         self._scale = 1 + spread * CALIBRATION * make.normal(0.0, 1.0, count) * alive
         self._drift = spread * DRIFT * make.random(count) * alive
@@ -72,8 +73,8 @@ class Sensors:
         drawn = self._chance.standard_normal((len(at), truth.shape[1] + 1))
         wander = 1 + self._drift * np.sin(self._turn * at[:, None] + self._phase)
         shown: Floats = truth * self._scale * wander + drawn[:, :-1] * self._noise
-        # At rest a transducer sits at its zero.
-        shown[(np.abs(truth) <= 2 * self._noise) & (self._noise > 0)] = 0.0
+        # At rest a transducer sits at its zero; for a temperature 0 is a value like any other.
+        shown[(np.abs(truth) <= 2 * self._noise) & self._rests_at_zero] = 0.0
         self._spike(shown, drawn[:, -1])
         for run in hurts:
             if run.hurt is not HEALTHY:

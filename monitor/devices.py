@@ -42,6 +42,7 @@ class FaultKind(StrEnum):
     STARTUP_FAILURE = "startup_failure"
     LIMIT = "limit"
     FAULT_CODE = "fault_code"
+    WEAK_BATTERY = "weak_battery"
     SILENT = "silent"
     SENSOR = "sensor"
     TREND = "trend"
@@ -59,6 +60,7 @@ DEFAULT_SEVERITY = {
     FaultKind.PEER: Severity.URGENT,
     FaultKind.REPORTED: Severity.URGENT,
     FaultKind.SILENT: Severity.ROUTINE,
+    FaultKind.WEAK_BATTERY: Severity.ROUTINE,
     FaultKind.SENSOR: Severity.ROUTINE,
     FaultKind.TREND: Severity.ROUTINE,
     FaultKind.WRONG_CLOCK: Severity.ROUTINE,
@@ -195,6 +197,8 @@ class Sensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     trend_low: float | None = None
     trend_high: float | None = None
     """Where a slow drift counts as failed, if not only at the limits: where the last reserve is used up, say."""
+    trend_share: float | None = None
+    """By what share of the machine's own mean of the last weeks a drift counts as failed, whatever the limits."""
     peer_margin: float | None = None
     """How far (in its unit) it may lie from the other machines of its model under the same load, whatever their spread.
     Absent: three tenths of the way from `nominal` to the nearer limit; without these it is not compared."""
@@ -202,6 +206,8 @@ class Sensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     def __post_init__(self) -> None:
         if self.peer_margin is not None and not self.peer_margin > 0:
             raise ValueError(f"{self.name}: peer_margin {self.peer_margin} must be positive")
+        if self.trend_share is not None and not self.trend_share > 0:
+            raise ValueError(f"{self.name}: trend_share {self.trend_share} must be positive")
         if self.trend_low is not None and self.trend_high is not None and not self.trend_low < self.trend_high:
             raise ValueError(f"{self.name}: trend_low {self.trend_low} must lie below trend_high {self.trend_high}")
 
@@ -221,6 +227,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
     """The time within which attempts, and boots of a boot loop, are counted together."""
     boot_loop_boots: int = 4
     battery_sensor: str = ""
+    battery_rest_low_v: float | None = None
+    """What a battery at rest shows at least while it still starts the engine surely; absent: not looked at."""
     fuel_sensor: str = ""
     load_sensor: str = ""
     """What explains most of the other sensors' values: load itself, or the speed where the engine follows the load."""
@@ -240,6 +248,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
         for role in ("battery_sensor", "fuel_sensor", "load_sensor"):
             if getattr(self, role) and getattr(self, role) not in names:
                 raise ValueError(f"{role} = {getattr(self, role)!r} is not among the sensors: {', '.join(names)}")
+        if self.battery_rest_low_v is not None and not (self.battery_sensor and self.battery_rest_low_v > 0):
+            raise ValueError("battery_rest_low_v must be positive, and needs a battery_sensor")
         if not (self.settle_s >= 0 and self.trend_horizon_days > 0):
             raise ValueError("settle_s must not be negative, and trend_horizon_days must be positive")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench import detect
-from bench.lives import BEGIN_AT, HOUR_MS, Group, gradual_fleet, ordinary_fleet, sudden_fleet
+from bench.lives import BEGIN_AT, COLDEST_C, HOUR_MS, WARMEST_C, Group, gradual_fleet, ordinary_fleet, sudden_fleet
 from bench.stream import Source, heard
 from bench.truth import (
     AFTERMATH_MS,
@@ -17,6 +17,7 @@ from bench.truth import (
     Case,
     Job,
     Outcome,
+    _awake,
     counts,
     details,
     explains,
@@ -222,3 +223,25 @@ def test_the_cost_of_a_step_is_measured_on_judged_samples(monkeypatch: pytest.Mo
     assert out.findings < 20
     assert 500 < world.bytes_per_device() <= 8192
     assert len(bank.dump()) == 512
+
+
+def test_machines_are_moved_within_the_climates_that_people_build_in() -> None:
+    fleet = ordinary_fleet(1, 20, 200, 60.0)
+    for life in fleet.lives:
+        climate_c = life.source.box.machine.climate_c
+        for move in (each for each in life.source.box.injections if each.failure == "transport"):
+            assert abs(move.size) <= 15
+            climate_c += move.size
+            assert COLDEST_C <= climate_c <= WARMEST_C
+
+
+@pytest.mark.parametrize(("away", "expected"), [(0, 5), (2, 3), (3, 2)])
+def test_a_dead_gateway_is_missed_by_the_machines_that_are_awake(away: int, expected: int) -> None:
+    """With fewer than three the service cannot know that it is the site, and opens a ticket for each."""
+    fleet = ordinary_fleet(1, 5, 1, 60.0)
+    for number, life in enumerate(fleet.lives):
+        life.source.box.machine.sleeps = False
+        gone = [Injection("transport", BEGIN_AT, BEGIN_AT + HOUR_MS)] if number < away else []
+        life.source.box.injections = gone
+    assert _awake(fleet, 1, BEGIN_AT + MINUTE_MS) == expected
+    assert _awake(fleet, 2, BEGIN_AT + MINUTE_MS) == 0

@@ -20,7 +20,7 @@ from tests.detecting import T0
 
 SMALL = Profile(
     name="small", title="", title_zh="", report_interval_s=1, start_timeout_s=3, start_window_s=60, boot_loop_boots=2,
-    battery_sensor="b", fuel_sensor="a",
+    battery_sensor="b", battery_rest_low_v=0.4, fuel_sensor="a",
     learn=Learn(warmup_samples=8, joint=Joint(hold_samples=2, threshold_sigma=2.0), channel=Channel()),
     sensors=(
         Sensor("a", limits=Limits(low=0, high=1, hold_s=2, clear_margin=0.1), states=("running",)),

@@ -128,6 +128,35 @@ def test_only_sensors_with_a_limit_and_no_tank() -> None:
     assert {f.evidence["limit"] for f in found} == {95.0}
 
 
+OWN = msgspec.structs.replace(
+    MACHINE, sensors=(MACHINE.sensors[0], Sensor("heat", "°C", nominal=50, limits=Limits(high=1000), trend_share=0.2))
+)
+"""What its model's machines may show says little of one of them: a fifth of its own usual level is its limit."""
+
+
+@pytest.mark.parametrize("a_day", [2.4, -2.4])
+def test_a_drift_away_from_its_own_level_is_foretold(a_day: float) -> None:
+    """35 + 0.3 of the load for five days, then 5 % a day: a fifth of that is met on the ninth, and not far from it."""
+    course = live(lambda h, load: 35 + 0.3 * load + a_day * max(h / DAY_H - 5, 0), 10)
+    (found,) = of_heat(run(fresh("m", profile=OWN), course))
+    assert 5 < hours(found) / DAY_H < 9
+    assert (found.evidence["side"], found.evidence["slope_per_h"] > 0) == ("above" if a_day > 0 else "below", a_day > 0)
+    # At the load of those hours, and its usual level is the mean of weeks to which the drift belongs already.
+    assert found.evidence["limit"] == pytest.approx(50 * (1.2 if a_day > 0 else 0.8), abs=3)
+
+
+@pytest.mark.parametrize("name", ["steady", "busier every day", "noise that grows"])
+def test_healthy_courses_stay_near_their_own_level(name: str) -> None:
+    course, work = HEALTHY[name]
+    assert of_heat(run(fresh("m", profile=OWN), live(course, 14, **work))) == []  # type: ignore[arg-type]
+
+
+def test_a_level_that_is_hardly_known_yet_has_no_limit_of_its_own() -> None:
+    """Twelve hours of work are 24 buckets, at a reading every five minutes: from then on it has a usual level."""
+    found = of_heat(run(fresh("m", profile=OWN), live(lambda h, _: 50 + h, 1)))
+    assert 12 < hours(found[0]) < 15
+
+
 def test_warming_up_after_a_start_is_no_drift() -> None:
     """Each morning it warms by 40 degrees in some hours: exactly what `settle_s` is for."""
 
@@ -226,6 +255,8 @@ def test_wrong_sensors_are_refused() -> None:
         Sensor("x", trend_low=5, trend_high=4)
     with pytest.raises(ValueError, match="peer_margin"):
         Sensor("x", peer_margin=0)
+    with pytest.raises(ValueError, match="x: trend_share 0 must be positive"):
+        Sensor("x", trend_share=0)
 
 
 def simulated(failures: Sequence[Injection], days: int) -> list[Finding]:

@@ -258,6 +258,16 @@ def test_a_dead_battery_is_one_emergency_whatever_shows_first(order, pause_s):
     office.close()
 
 
+@pytest.mark.parametrize("kind", ["weak_battery", "trend"])
+def test_a_battery_found_weak_days_ago_is_one_job_with_the_start_that_fails(office: Office, kind: str):
+    office.finds(kind, BATTERY)
+    assert [(row.kind, row.severity) for row in office.tickets()] == [(kind, "routine")]
+    assert office.told() == []
+    office.forward(3 * 86_400, every_s=3600)
+    office.finds("startup_failure")
+    assert office.jobs() == {("startup_failure", "", "emergency", frozenset({"startup_failure", f"{kind} {BATTERY}"}))}
+
+
 def test_a_ticket_that_is_raised_keeps_its_first_promise_and_says_what_it_was(office: Office):
     office.finds("fault_code", "SPN168-FMI1", spn=168)
     office.forward(5)

@@ -277,6 +277,10 @@ def _of_startup(case: Case) -> list[Alternative]:
     ]  # fmt: skip
 
 
+def _of_battery(case: Case) -> list[Alternative]:
+    return [Alternative("battery_worn"), Alternative("not_charging"), _sensor_fault(case, _manner(case))]
+
+
 def _of_silent(case: Case) -> list[Alternative]:
     profile = case.profile
     battery = case.sensor(profile.battery_sensor) if profile else None
@@ -365,6 +369,7 @@ KINDS: dict[str, Callable[[Case], list[Alternative]]] = {
     FaultKind.STARTUP_FAILURE: _of_startup,
     FaultKind.LIMIT: _of_limit,
     FaultKind.FAULT_CODE: _of_code,
+    FaultKind.WEAK_BATTERY: _of_battery,
     FaultKind.SILENT: _of_silent,
     FaultKind.SENSOR: _of_sensor,
     FaultKind.TREND: _of_trend,

@@ -1,5 +1,6 @@
 """Every detector there is, one line each. They step and tick in this order."""
 
+from monitor.detect.battery import Battery
 from monitor.detect.channel import Channel
 from monitor.detect.clock import Clock
 from monitor.detect.codes import Codes
@@ -20,6 +21,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     Silence,
     Clock,
     Limits,
+    Battery,
     Codes,
     Stuck,  # before Implausible, which asks it whether the neighbours moved
     Implausible,

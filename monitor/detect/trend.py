@@ -27,7 +27,7 @@ together shares its weather, its work and its tank of fuel."""
 LEAST_SPAN = 1.0
 """A past is judged from so many τ on that the readings span."""
 LEAST_BUCKETS = 4
-REACH = (1.5, 0.75, 2.5, 2.5)
+REACH = (1.5, 0.75, 1.5, 2.5)
 """A drift is carried on no further than so many times the span in which it was seen. Within hours: not further than a
 warm day goes on getting warmer."""
 LEAST_T = (3.0, 4.0, 4.0, 4.0)
@@ -78,6 +78,7 @@ class Outlook(NamedTuple):
     receded: Mask
     memory: Ints
     up: Mask
+    limit: Floats
     distance: Floats
     allowed_h: Floats
 
@@ -89,7 +90,9 @@ class Trend(Detector):
     Load (a profile's `load_sensor`) stands in the regression, so that a busier week is no drift. A limit is foretold
     when the slope is beyond chance, and the line, at the heavier or lighter end of the machine's ordinary work, meets
     the limit within the profile's horizon and within a small multiple of the time in which the drift was seen, three
-    buckets in a row. A forecast that has receded for six hours of work clears; so does a service.
+    buckets in a row. Where machines of a model differ more than a healthy one ever changes, the profile's
+    `trend_share` of the machine's own mean of the last weeks is a limit too. A forecast that has receded for six hours
+    of work clears; so does a service.
 
     Learning goes on while faults stand open: a drift is followed to its end.
     """
@@ -135,6 +138,7 @@ class Trend(Detector):
         self._watched = models.of_sensor(_watched, np.bool_)
         self._low = models.of_sensor(lambda _, sensor: limit_of(sensor, "low", -np.inf), np.float64)
         self._high = models.of_sensor(lambda _, sensor: limit_of(sensor, "high", np.inf), np.float64)
+        self._share = models.of_sensor(lambda _, sensor: sensor.trend_share or np.nan, np.float64)
         self._way = models.of_sensor(lambda _, sensor: way_to_limit(sensor), np.float64)
 
     def step(self, state: State, rows: Rows, report: Report) -> None:
@@ -225,7 +229,8 @@ class Trend(Detector):
         own["at"], own["fit"] = at, np.where(self._watched[sensor][:, None, None], fit, 0)
         line = _line(fit)
         own["level"], own["usual"], own["level_error"] = _at_load(fit, line, self._nominal_load[rows.model[of]])
-        outlook = _outlook(line, fit, self._low[sensor], self._high[sensor], self._horizon_h[rows.model[of]])
+        ends = self._low[sensor], self._high[sensor]
+        outlook = _outlook(line, fit, ends, self._share[sensor], self._horizon_h[rows.model[of]])
         own["run"] = np.where(outlook.due, np.minimum(own["run"], 250) + 1, 0)
         own["calm"] = np.where(outlook.receded, np.minimum(own["calm"], 250) + 1, 0)
         opens = (own["open"] == 0) & (own["run"] >= PERSISTS)
@@ -236,7 +241,7 @@ class Trend(Detector):
             facts, confidence = Evidence(value=_rounded(float(value[i])), since_at=int(at[i])), 1.0
             if opens[i]:
                 expected = _expected(line, outlook, fit, float(load[i]), i)
-                facts |= self._forecast(line, outlook, i, int(sensor[i]), int(at[i])) | Evidence(expected=expected)
+                facts |= _forecast(line, outlook, i, int(at[i])) | Evidence(expected=expected)
                 confidence = _confidence(line, outlook, i)
             self._tell(rows, int(of[i]), int(sensor[i]), bool(opens[i]), int(at[i]), facts, confidence, report)
 
@@ -251,25 +256,6 @@ class Trend(Detector):
         report.add(
             row, position, FaultKind.TREND, named.name, opened, at, self.rule, facts, confidence=confidence
         )  # fmt: skip
-
-    def _forecast(self, line: Line, outlook: Outlook, i: int, sensor: int, at: int) -> Evidence:
-        """What the most urgent memory of cell `i` foretells, for people."""
-        place = (i, int(outlook.memory[i]))
-        slope, error, distance = float(line.slope[place]), float(line.slope_error[place]), float(outlook.distance[i])
-        up = bool(outlook.up[i])
-        earliest, reaches, latest = (
-            at + round(min(max(distance, 0) / max(abs(slope) + sigmas * error, 1e-12), 1e6) * HOUR_MS)
-            for sigmas in (2, 0, -2)
-        )
-        since_at = at - round(float(line.span_h[place]) * HOUR_MS)
-        return Evidence(
-            limit=float((self._high if up else self._low)[sensor]),
-            side="above" if up else "below",
-            slope_per_h=_rounded(slope),
-            since_at=since_at,
-            reaches_at=reaches,
-            reaches_between=(earliest, latest),
-        )
 
 
 def _take(fit: Floats, elapsed_h: Floats, load: Floats, value: Floats, reach: Floats) -> None:
@@ -307,10 +293,18 @@ def _line(fit: Floats) -> Line:
     return Line(level, effect, swing, slope, noise / np.sqrt(pieces * tt), noise, pieces, span_h)
 
 
-def _outlook(line: Line, fit: Floats, low: Floats, high: Floats, horizon_h: Floats) -> Outlook:
+def _outlook(line: Line, fit: Floats, ends: tuple[Floats, Floats], share: Floats, horizon_h: Floats) -> Outlook:
     """Which memory meets a limit first in proportion to the time it may be carried on, and whether it may be."""
     up = line.slope > 0
-    distance = np.where(up, high[:, None] - line.level, line.level - low[:, None]) - line.load_swing
+    limit = np.where(up, ends[1][:, None], ends[0][:, None])
+    distance = np.where(up, limit - line.level, line.level - limit) - line.load_swing
+    usual = fit[:, -1:, _Y] + line.load_effect[:, -1:] * (fit[:, :, _X] - fit[:, -1:, _X])
+    usual = np.where(fit[:, -1:, _W] >= STANDARD_BUCKETS, usual, np.nan)
+    changed = np.where(up, line.level - usual, usual - line.level)
+    own = share[:, None] * np.abs(usual) - changed
+    nearer = own < distance
+    limit = np.where(nearer, np.where(up, line.level + own, line.level - own), limit)
+    distance = np.where(nearer, own, distance)
     hours = np.maximum(distance, 0) / np.maximum(np.abs(line.slope), 1e-12)
     allowed = np.minimum(horizon_h[:, None], line.span_h * REACH)
     known = (fit[:, :, _W] >= LEAST_BUCKETS) & (line.span_h >= LEAST_SPAN * _TAU)
@@ -320,7 +314,26 @@ def _outlook(line: Line, fit: Floats, low: Floats, high: Floats, horizon_h: Floa
     memory = np.argmin(urgency, axis=1)
     place = (np.arange(len(fit)), memory)
     receded = loosely.min(axis=1) > RECEDES
-    return Outlook(urgency[place] <= 1, receded, memory, up[place], distance[place], allowed[place])
+    return Outlook(urgency[place] <= 1, receded, memory, up[place], limit[place], distance[place], allowed[place])
+
+
+def _forecast(line: Line, outlook: Outlook, i: int, at: int) -> Evidence:
+    """What the most urgent memory of cell `i` foretells, for people."""
+    place = (i, int(outlook.memory[i]))
+    slope, error, distance = float(line.slope[place]), float(line.slope_error[place]), float(outlook.distance[i])
+    earliest, reaches, latest = (
+        at + round(min(max(distance, 0) / max(abs(slope) + sigmas * error, 1e-12), 1e6) * HOUR_MS)
+        for sigmas in (2, 0, -2)
+    )
+    since_at = at - round(float(line.span_h[place]) * HOUR_MS)
+    return Evidence(
+        limit=_rounded(float(outlook.limit[i])),
+        side="above" if outlook.up[i] else "below",
+        slope_per_h=_rounded(slope),
+        since_at=since_at,
+        reaches_at=reaches,
+        reaches_between=(earliest, latest),
+    )
 
 
 def _at_load(fit: Floats, line: Line, load: Floats) -> tuple[Floats, Floats, Floats]:
@@ -352,7 +365,7 @@ def _confidence(line: Line, outlook: Outlook, i: int) -> float:
 def _watched(profile: Profile, sensor: Sensor) -> bool:
     """Whether the level means something, and there is something to hold it against."""
     means = sensor.trend and sensor.name != profile.load_sensor and (not sensor.states or "running" in sensor.states)
-    known = (sensor.limits, sensor.trend_low, sensor.trend_high, sensor.peer_margin)
+    known = (sensor.limits, sensor.trend_low, sensor.trend_high, sensor.trend_share, sensor.peer_margin)
     return means and any(fact is not None for fact in known)
 
 
