@@ -25,7 +25,7 @@ def genset(world: World, device_id: str = "GX-1", site: str | None = None) -> Ma
     return world.machine(device_id, "diesel_generator", site=site)
 
 
-def hangs(machine: Machine, seconds: int = 45) -> None:
+def hangs(machine: Machine, seconds: int = 105) -> None:
     """It stands with a battery that is too weak, until that has lasted beyond its hold."""
     for _ in range(seconds // 5):
         machine.world.forward(seconds=5)
