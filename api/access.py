@@ -68,14 +68,16 @@ def refuse_unknown_query(request: Request) -> None:
 KnownQuery = Depends(refuse_unknown_query)
 
 DESK = (Role.OPS, Role.SERVICE, Role.ADMIN)
+DOERS = (*DESK, Role.TECHNICIAN)
 OFFICE = (*DESK, Role.MANAGER)
 STAFF = (*OFFICE, Role.TECHNICIAN)
 
 ForAll = Annotated[Visitor, Depends(Allowed(*Role))]
 ForStaff = Annotated[Visitor, Depends(Allowed(*STAFF))]
 ForOffice = Annotated[Visitor, Depends(Allowed(*OFFICE))]
+ForDesk = Annotated[Visitor, Depends(Allowed(*DESK))]
 ForOps = Annotated[Visitor, Depends(Allowed(Role.OPS, Role.ADMIN))]
-ForDoers = Annotated[Visitor, Depends(Allowed(*DESK, Role.TECHNICIAN))]
+ForDoers = Annotated[Visitor, Depends(Allowed(*DOERS))]
 
 
 def declared(route: APIRoute) -> Allowed | Everybody | None:
@@ -164,10 +166,26 @@ class Guesses:
             )
 
 
+class Reports(Guesses):
+    """The same for what comes by signed links: so many reports of one machine within ten minutes are no reports."""
+
+    LIMIT = 12
+    WINDOW_S = 600.0
+
+
+def reports_of(request: Request) -> Reports:
+    reports: Reports = request.app.state.reports
+    return reports
+
+
 def guesses_of(request: Request) -> Guesses:
     guesses: Guesses = request.app.state.guesses
     return guesses
 
+
+BY_LINK = ("/c/", "/m/", "/answer/")
+"""Pages that a signed link opens: the link is in their address, and shows who asks."""
+BY_LINK_HEADERS = {"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow"}
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -201,19 +219,21 @@ class Guard:
                 self._add_headers(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
-        if from_elsewhere(scope["method"], Headers(scope=scope)):
+        if from_elsewhere(scope["method"], Headers(scope=scope), scope["path"]):
             refusal = problem_response(Problem(403, "Not from here", "This request came from another site's page."))
             await refusal(scope, receive, send_guarded)
             return
         await self.app(scope, receive, send_guarded)
 
     def _add_headers(self, headers: MutableHeaders, path: str) -> None:
+        for name, value in (BY_LINK_HEADERS if path.startswith(BY_LINK) else {}).items():
+            headers.setdefault(name, value)
         for name, value in self.headers.items():
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-cache" if path.startswith("/static/") else "no-store")
 
 
-def from_elsewhere(method: str, headers: Headers) -> bool:
+def from_elsewhere(method: str, headers: Headers, path: str = "") -> bool:
     """Whether an unsafe request was sent by another site's page (V3.5.1).
 
     Every browser says where a POST comes from, in Sec-Fetch-Site or in Origin; what says neither is no browser and
@@ -225,4 +245,8 @@ def from_elsewhere(method: str, headers: Headers) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
+    if origin == "null" and path.startswith(BY_LINK):
+        # A page that sends no referrer names no origin with its own forms either. Nothing here is sent by accident:
+        # whoever can write the address holds the link.
+        return False
     return origin is not None and urlsplit(origin).netloc != headers.get("host")

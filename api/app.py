@@ -9,9 +9,30 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from api import backtests, devices, fleet, pages, probes, registers, stream, tickets
-from api.access import SECURITY_HEADERS, ForAll, Guard, Guesses, check_declared
+from api import (
+    answers,
+    backtests,
+    choices,
+    commands,
+    customers,
+    devices,
+    dispatching,
+    fleet,
+    handover,
+    hire,
+    links,
+    pages,
+    people,
+    probes,
+    quality,
+    registers,
+    stream,
+    tickets,
+    windows,
+)
+from api.access import BY_LINK, BY_LINK_HEADERS, SECURITY_HEADERS, ForAll, Guard, Guesses, Reports, check_declared
 from api.context import Api
+from api.idempotency import OnceOnly, tell_key
 from api.problems import Problem, is_api, not_found, of_status, of_validation, problem_response
 from api.words import LANGS, Words
 from monitor.store.telemetry import TelemetryUnavailable
@@ -35,11 +56,32 @@ def create_app(api: Api) -> FastAPI:
     )
     app.state.api = api
     app.state.guesses = Guesses()
+    app.state.reports = Reports()
     app.state.streams = set()
     app.state.backtesting = Lock()
     app.state.words = {lang: Words(lang, api.zone) for lang in LANGS}
     app.state.templates = {lang: words.environment() for lang, words in app.state.words.items()}
-    for part in (fleet, devices, tickets, backtests, registers, stream, probes, pages):
+    for part in (
+        fleet,
+        devices,
+        tickets,
+        commands,
+        backtests,
+        registers,
+        people,
+        dispatching,
+        handover,
+        hire,
+        windows,
+        choices,
+        quality,
+        stream,
+        probes,
+        links,
+        customers,
+        answers,
+        pages,
+    ):
         app.include_router(part.router)
     _serve_openapi(app)
     app.mount("/static", StaticFiles(directory=STATIC), "static")
@@ -48,6 +90,7 @@ def create_app(api: Api) -> FastAPI:
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(TelemetryUnavailable, answer_unavailable)
     app.add_exception_handler(Exception, answer_failure)
+    app.add_middleware(OnceOnly, api=api)
     app.add_middleware(Guard, https=api.public_url.startswith("https:"))
     app.add_middleware(probes.Measured, api=api)
     api.registry.register(probes.FleetFigures(api))
@@ -59,7 +102,7 @@ def _serve_openapi(app: FastAPI) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     @app.get("/api/v1/openapi.json", include_in_schema=False)
     def openapi(_: ForAll) -> JSONResponse:
-        return JSONResponse(app.openapi())
+        return JSONResponse(tell_key(app.openapi()))
 
 
 def answer(request: Request, problem: Problem) -> Response:
@@ -68,7 +111,10 @@ def answer(request: Request, problem: Problem) -> Response:
         return problem_response(problem)
     if problem.status == 401 and request.method == "GET":
         return RedirectResponse("/sign-in", 303)
-    return pages.render(request, "problem.html", status=problem.status, problem=problem)
+    template = "by_link_problem.html" if request.url.path.startswith(BY_LINK) else "problem.html"
+    page = pages.render(request, template, status=problem.status, problem=problem)
+    page.headers.update(problem.headers)
+    return page
 
 
 def answer_problem(request: Request, error: Exception) -> Response:
@@ -89,7 +135,10 @@ def answer_invalid(request: Request, error: Exception) -> Response:
 
 
 # What an id in a path names. A step that there is not is told with those that there are, not as missing.
-NAMED = {"device_id": "machine", "ticket_id": "ticket", "name": "profile"}
+NAMED = {
+    "device_id": "machine", "ticket_id": "ticket", "name": "profile", "site_id": "site", "rental_id": "rental",
+    "window_id": "maintenance window", "person_id": "person", "rotation_id": "rotation", "customer_id": "customer",
+}  # fmt: skip
 
 
 def _nowhere(request: Request, error: RequestValidationError) -> Problem | None:
@@ -110,4 +159,6 @@ def answer_failure(request: Request, _: Exception) -> Response:
     response = answer(request, Problem(500, "Something went wrong here", "It was written down; try again."))
     # This answer is given outside the guard.
     response.headers.update(SECURITY_HEADERS)
+    if request.url.path.startswith(BY_LINK):
+        response.headers.update(BY_LINK_HEADERS)
     return response

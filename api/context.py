@@ -46,6 +46,8 @@ class Api:
     stopping: Callable[[], bool] = lambda: False
     """True once the process is going down: open streams end then, so that it need not wait for them."""
     pasts: Pasts = field(default_factory=Pasts)
+    hotline: str = ""
+    """The telephone number that customers are shown; none: ''."""
 
     @property
     def zone(self) -> ZoneInfo:

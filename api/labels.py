@@ -1,6 +1,6 @@
 """Words for the codes that the record keeps: statuses, kinds, verbs, evidence. All of them stand in the catalogue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -20,6 +20,25 @@ def N_(message: str) -> str:  # noqa: N802 the usual name by which extraction fi
 
 
 CONDITIONS = {"good": N_("good"), "bad": N_("bad"), "unknown": N_("unknown")}
+
+# The same as customers read it.
+CONDITIONS_TOLD = {
+    "good": N_("in order"),
+    "bad": N_("has a fault; we take care of it"),
+    "unknown": N_("we get no signal from it, and look into that"),
+}
+
+STATUSES_TOLD = {
+    "open": N_("We know of it."),
+    "verified": N_("We know of it."),
+    "dispatched": N_("A technician has been asked."),
+    "accepted": N_("A technician will come."),
+    "on_the_way": N_("The technician is on the way."),
+    "on_site": N_("The technician is there."),
+    "repairing": N_("It is being repaired."),
+    "waiting": N_("It has to wait for the moment."),
+    "resolved": N_("It is repaired."),
+}
 
 STATUSES = {
     "open": N_("open"),
@@ -72,8 +91,39 @@ VERBS = {
     "resolve": N_("Resolved"),
     "close": N_("Close"),
     "cancel": N_("Cancel ticket"),
+    "pause": N_("Wait"),
+    "resume": N_("Go on"),
+    "reopen": N_("Reopen"),
+    "link": N_("Link with another ticket"),
+    "correct": N_("Take back the last step"),
+    "report": N_("Reported by a person"),
+    "ask": N_("Asked"),
+    "decline_ask": N_("Cannot go"),
     "raise": N_("Became graver, or turned out to be something else"),
-    "merge": N_("Went into another ticket"),
+    "merge": N_("Merge into another ticket"),
+    "diagnose": N_("Self-test answered"),
+    "diagnose_failed": N_("The machine could not test itself"),
+    "no_answer": N_("Self-test: no answer"),
+}
+
+WAITS = {
+    "no_access": N_("No access (customer)"),
+    "customer_asked": N_("The customer asked us to wait"),
+    "parts": N_("Waits for parts"),
+    "weather": N_("Weather"),
+    "other": N_("Another reason"),
+}
+
+OUTCOMES = {
+    "real": N_("a real fault"),
+    "nuisance": N_("a false alarm"),
+    "wrong_cause": N_("a fault, but another one"),
+}
+
+LINKS = {
+    "related": N_("related"),
+    "returned": N_("the same fault, come back"),
+    "merged": N_("merged"),
 }
 
 CONNECTIONS = {"online": N_("online"), "lost": N_("connection lost"), "offline": N_("switched off")}
@@ -93,6 +143,19 @@ NOTICE_KINDS = {
     "breach": N_("breach"),
     "fault_noticed": N_("fault notice to the customer"),
     "fault_resolved": N_("all-clear to the customer"),
+    "technician_arranged": N_("technician announced to the customer"),
+    "technician_on_site": N_("arrival told to the customer"),
+    "how_was_it": N_("question to the customer: how was it?"),
+    "routine_opened": N_("routine ticket, for the day's list"),
+    "unreachable": N_("somebody could not be told"),
+    "contact_bounced": N_("address not reachable"),
+    "digest": N_("several notices in one message"),
+    "taken": N_("told that it is taken"),
+    "reminder": N_("reminder to go on"),
+    "expired": N_("told that the acceptance expired"),
+    "untaken": N_("told that nobody has taken it"),
+    "at_risk": N_("promise at risk"),
+    "handover": N_("shift hand-over"),
 }
 
 NOTICE_STATUSES = {
@@ -173,6 +236,14 @@ DESERVED = {
     "consequence": N_("it belongs to a graver fault"),
     "recurrence": N_("it came again"),
     "site": N_("its whole site is silent"),
+}
+
+OUTLOOKS = {
+    "missed": N_("missed"),
+    "at_risk": N_("at risk"),
+    "running": N_("in time so far"),
+    "paused": N_("paused"),
+    "unknown": N_("not foreseeable"),
 }
 
 CERTAINTIES = {"certain": N_("certain"), "likely": N_("likely"), "possible": N_("possible")}
@@ -266,8 +337,9 @@ PHASES = {
 }
 
 TABLES = (
-    DESERVED, CERTAINTIES, ALTERNATIVES, CLUES, COPY_REASONS, PHASES, CONDITIONS, STATUSES, SEVERITIES, CLOCKS,
-    NEXT_STEPS, VERBS, CONNECTIONS, MACHINE_STATES, NOTICE_KINDS, NOTICE_STATUSES, EVIDENCE, REASONS,
+    OUTLOOKS, DESERVED, CERTAINTIES, ALTERNATIVES, CLUES, COPY_REASONS, PHASES, CONDITIONS, STATUSES, SEVERITIES,
+    CLOCKS, NEXT_STEPS, VERBS, WAITS, OUTCOMES, LINKS, CONNECTIONS, MACHINE_STATES, NOTICE_KINDS, NOTICE_STATUSES,
+    EVIDENCE, REASONS, CONDITIONS_TOLD, STATUSES_TOLD,
 )  # fmt: skip
 
 
@@ -306,6 +378,12 @@ class Labels:
     def status(self, code: str) -> str:
         return self._of(STATUSES, code)
 
+    def condition_told(self, code: str) -> str:
+        return self._of(CONDITIONS_TOLD, code)
+
+    def status_told(self, code: str) -> str:
+        return self._of(STATUSES_TOLD, code)
+
     def severity(self, code: str) -> str:
         return self._of(SEVERITIES, code)
 
@@ -314,6 +392,9 @@ class Labels:
 
     def verb(self, code: str) -> str:
         return self._of(VERBS, code)
+
+    def outlook(self, code: str) -> str:
+        return self._of(OUTLOOKS, code)
 
     def connection(self, code: str | None) -> str:
         return self._of(CONNECTIONS, code) if code else self.words.say("never heard")
@@ -393,6 +474,41 @@ class Labels:
         return self.words.say(
             "%(value)s, expected %(expected)s", value=self.words.figure(value), expected=self.words.figure(expected)
         )
+
+    def self_test(self, facts: Mapping[str, JsonValue], profile: str) -> list[tuple[str, str]]:
+        """What a machine answered beyond its checks, path by path, as far as we know words for it."""
+        known = {"state": self.words.say("State"), "firmware": self.words.say("Firmware")}
+        return [
+            (known.get(path) or self.sensor(path, profile), self._answered(path, value, profile))
+            for path, value in facts.items() if value is not None
+        ]  # fmt: skip
+
+    def _answered(self, path: str, value: JsonValue, profile: str) -> str:
+        if path == "state":
+            return self.machine_state(str(value))
+        if isinstance(value, bool):
+            return self.words.say("yes") if value else self.words.say("no")
+        if isinstance(value, int | float):
+            return f"{self.words.figure(value)} {self.unit(path, profile)}".strip()
+        return str(value)
+
+    def colon(self, what: str, about: str) -> str:
+        return f"{what}{self._colon}{about}" if about else what
+
+    wait_reasons = tuple(WAITS)
+
+    def wait_reason(self, code: str) -> str:
+        return self._of(WAITS, code)
+
+    def outcome(self, code: str) -> str:
+        return self._of(OUTCOMES, code)
+
+    def link(self, code: str) -> str:
+        return self._of(LINKS, code)
+
+    def step_reason(self, verb: str, reason: str, chosen: Callable[[str], str]) -> str:
+        """Why somebody took a step: of waiting ours, of a false alarm from the operators' list."""
+        return self._of(WAITS, reason) if verb == "pause" else chosen(reason) if reason else ""
 
     # --- how we know ---
 

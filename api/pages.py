@@ -1,24 +1,26 @@
 """The pages: HTML from the server that works without scripts, and stays live with them."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api import fleet, tickets
-from api.access import ForAll, ForDoers, Open, guesses_of, session_cookie_name
+from api import commands, fleet, tickets
+from api.access import DESK, DOERS, ForAll, ForDoers, Open, guesses_of, session_cookie_name
 from api.context import Api, Parts, api_of
 from api.devices import HOUR_MS, DeviceId, device_detail, device_shape, list_devices, profile_shape, series
 from api.drawing import views
-from api.labels import Labels, labels_of
+from api.labels import N_, Labels, labels_of
 from api.problems import Problem, is_api
-from api.shapes import Act, DeviceShape, ReadingShape, SensorShape, SeriesShape, TicketShape
+from api.shapes import Act, DeviceShape, ReadingShape, ReportBody, SensorShape, SeriesShape, TicketShape
 from api.words import LANG_COOKIE, Words, wanted_lang
-from monitor.desk.tickets import Status, Verb
+from monitor.desk.choices import LISTS
+from monitor.desk.tickets import Outcome, Status, Verb
 from monitor.devices import Profile
-from monitor.store import queries
+from monitor.store import cases, queries
 from monitor.store.access import SESSION_HOURS, Role, Visitor, end_session, redeem_login_link
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -34,8 +36,45 @@ FORWARD = {
     Status.REPAIRING: Verb.RESOLVE,
     Status.RESOLVED: Verb.CLOSE,
 }
+FOLDED = (Verb.RESOLVE, Verb.PAUSE, Verb.CANCEL, Verb.MERGE, Verb.LINK)
+"""Steps that need to be told something: each is a fold with a form of its own."""
 OPEN_SHOWN = 200
 DRAWN = 2_000
+
+
+class StepForm(BaseModel):
+    """A step as the ticket's page sends it."""
+
+    technician_id: int | None = Field(None, ge=1, lt=2**63)
+    note: str = Field("", max_length=2000)
+    reason: str = Field("", max_length=40)
+    wait_h: Literal["", "1", "2", "4", "8", "24", "48", "168"] = ""
+    other_id: int | None = Field(None, ge=1, lt=2**63)
+    cause: str = Field("", max_length=40)
+    action: str = Field("", max_length=40)
+    borne_by: str = Field("", max_length=40)
+    parts: str = Field("", max_length=4000)
+    outcome: Outcome | None = None
+
+    def act(self, now: int) -> Act:
+        """The same, as the API knows it. Raises the 422 Problem where a part's name is too long."""
+        parts = [line.strip() for line in self.parts.splitlines() if line.strip()]
+        if len(parts) > 50 or any(len(part) > 120 for part in parts):
+            raise Problem(422, "The request is not valid", "parts: at most 50, each of at most 120 characters")
+        until_at = now + int(self.wait_h) * HOUR_MS if self.wait_h else None
+        return Act(parts=parts, until_at=until_at, **self.model_dump(exclude={"parts", "wait_h"}))
+
+
+class NewTicketForm(BaseModel):
+    """What somebody told the office, as the page sends it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device_id: str = Field("", max_length=64)
+    text: str = Field("", max_length=4000)
+    stopped: bool = False
+    origin: Literal["phone", "office"] = "phone"
+    reported_by: str = Field("", max_length=200)
 
 
 @dataclass(frozen=True)
@@ -68,6 +107,7 @@ def render(
         path=request.url.path,
         other_lang="?" + urlencode([*_kept(request), ("lang", other)]),
         open_count=_open_count(api, visitor),
+        hotline=api.hotline,
     )  # fmt: skip
     response = HTMLResponse(html, status)
     if request.query_params.get("lang") == lang:
@@ -206,6 +246,7 @@ def machine_page(
         ranges=RANGES,
         span=span,
         summary=_summary(found),
+        may_label=visitor.role in DESK,
         max_gap_s=profile.max_gap_s if profile else 30,
         tickets=open_tickets(api, visitor, request, device_id),
         zone=api.timezone,
@@ -262,9 +303,46 @@ def tickets_page(
         "tickets.html",
         visitor=visitor,
         past=past,
+        may_report=visitor.role in DOERS,
         tickets=ticking(api, listed.items, request) if listed else open_tickets(api, visitor, request),
         following=listed.next if listed else None,
     )
+
+
+@router.get("/tickets/new")
+def new_ticket_page(
+    request: Request, api: Parts, visitor: ForDoers, device: Annotated[str, Query(max_length=64)] = ""
+) -> HTMLResponse:
+    return _new_ticket_page(request, api, visitor, NewTicketForm(device_id=device))
+
+
+@router.post("/tickets/new")
+def open_ticket(
+    request: Request, api: Parts, visitor: ForDoers, form: Annotated[NewTicketForm, Form()]
+) -> Response:  # fmt: skip
+    """Open the ticket, or join the machine's, and show it."""
+    try:
+        body = ReportBody(**{**form.model_dump(), "device_id": form.device_id.strip(), "text": form.text.strip()})
+        ticket_id = tickets.report(request, api, visitor, body).id
+    except ValidationError:
+        return _new_ticket_page(request, api, visitor, form, N_("Name the machine, and say what is wrong with it."))
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        return _new_ticket_page(request, api, visitor, form, N_("There is no such machine."))
+    return RedirectResponse(f"/tickets/{ticket_id}", 303)
+
+
+def _new_ticket_page(
+    request: Request, api: Api, visitor: Visitor, form: NewTicketForm, complaint: str = ""
+) -> HTMLResponse:  # fmt: skip
+    with api.reading() as connection:
+        machines = queries.devices(connection, api.scope(visitor), limit=DRAWN)
+    words = labels_of(request, wanted_lang(request, api.lang)).words
+    return render(
+        request, "ticket_new.html", visitor=visitor, status=422 if complaint else 200, form=form, machines=machines,
+        complaint=words.say(complaint) if complaint else "",
+    )  # fmt: skip
 
 
 @router.get("/tickets/{ticket_id}")
@@ -279,36 +357,45 @@ def ticket_step(
     visitor: ForDoers,
     ticket_id: tickets.TicketId,
     verb: Verb,
-    technician_id: Annotated[int | None, Form(ge=1, lt=2**63)] = None,
-    note: Annotated[str, Form(max_length=2000)] = "",
+    form: Annotated[StepForm, Form()],
 ) -> Response:
-    """Take the step and show the ticket again; a step that is no longer possible is explained on it."""
+    """Take the step and show the ticket again; a step that is no longer possible, or lacks something, is explained
+    on it."""
     try:
-        tickets.take_step(api, visitor, ticket_id, verb, Act(technician_id=technician_id, note=note))
+        tickets.take_step(api, visitor, ticket_id, verb, form.act(api.clock()))
     except Problem as problem:
-        if problem.status != 409 or is_api(request):
+        if problem.status not in (409, 422) or is_api(request):
             raise
-        return show_ticket(request, api, visitor, ticket_id, refused=verb)
+        # Whom to send is asked for in the page's own words; the other fields are required by the form itself.
+        complaint = problem.detail if problem.status == 422 and verb not in (Verb.DISPATCH, Verb.ACCEPT) else ""
+        return show_ticket(request, api, visitor, ticket_id, refused=verb, complaint=complaint)
     return RedirectResponse(f"/tickets/{ticket_id}", 303)
 
 
 def show_ticket(
-    request: Request, api: Api, visitor: Visitor, ticket_id: int, refused: Verb | None = None
+    request: Request, api: Api, visitor: Visitor, ticket_id: int, refused: Verb | None = None, complaint: str = ""
 ) -> HTMLResponse:  # fmt: skip
     """The ticket; where a step with it was refused, with the reason."""
     labels = labels_of(request, wanted_lang(request, api.lang))
     ticket, found = tickets.ticket_detail(api, visitor, ticket_id, labels, with_readings=False)
     with api.reading() as connection:
         technicians = queries.technicians(connection) if ticket.allowed else []
+        lists = {name: cases.choices(connection, name) for name in LISTS}
+    titles = {choice.code: choice.title(labels.words.lang) for some in lists.values() for choice in some}
     return render(
         request,
         "ticket.html",
         visitor=visitor,
-        status=409 if refused else 200,
+        status=422 if complaint else 409 if refused else 200,
         ticket=ticket,
         views=views(found) if found else [],
         technicians=technicians,
         refused=refused,
+        complaint=complaint,
+        choices=lists,
+        chosen=lambda code: titles.get(code, code),
+        folded=FOLDED,
+        may_ask=commands.may_ask(visitor, ticket),
         forward=_forward(ticket.status, ticket.allowed, cleared=ticket.cleared_at is not None),
         names_technician=visitor.role is not Role.TECHNICIAN,
     )
@@ -319,7 +406,8 @@ def _forward(status: str, allowed: list[str], *, cleared: bool) -> str:
     likely = Verb.CLOSE if cleared else FORWARD.get(Status(status))
     if likely in allowed:
         return str(likely)
-    return next((verb for verb in allowed if verb not in (Verb.DECLINE, Verb.CANCEL)), allowed[0] if allowed else "")
+    aside = (Verb.DECLINE, *FOLDED, Verb.CORRECT)
+    return next((verb for verb in allowed if verb not in aside), allowed[0] if allowed else "")
 
 
 def open_tickets(api: Api, visitor: Visitor, request: Request, device_id: str | None = None) -> list[Ticking]:

@@ -13,8 +13,11 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     SkipValidation,
+    StringConstraints,
     WithJsonSchema,
 )
+
+from monitor.desk.tickets import WAIT_REASONS, Outcome, Resolution
 
 T = TypeVar("T")
 
@@ -115,6 +118,10 @@ class CommitmentShape(Shape):
     met_at: Moment | None
     breached_at: Moment | None = Field(description="Equals due_at; a clock that was met late stays breached.")
     voided_at: Moment | None
+    paused_since: Moment | None = Field(
+        None, description="The customer keeps us waiting since then; due_at is as if that were over at once."
+    )
+    turn: int = Field(0, description="0, or the how manieth reopening promised it anew.")
 
     @property
     def running(self) -> bool:
@@ -131,8 +138,11 @@ class TicketShape(Shape):
     opened_at: Moment = Field(description="When the service first knew.")
     occurred_at: Moment = Field(description="When it happened.")
     cleared_at: Moment | None = Field(description="When the fault cleared by itself or was seen to be gone.")
+    resolved_at: Moment | None = None
     closed_at: Moment | None
-    merged_into: int | None = Field(None, description="The ticket that took its faults over, untouched as it was.")
+    origin: str = Field("detected", description="How we came to know: detected, phone, customer, label or office.")
+    merged_into: int | None = Field(None, description="The ticket that took its faults over.")
+    revision: int = Field(0, description="Raised with every change; the ETag of a ticket.")
     recurrences: int = Field(description="How often the most restless of its faults came back.")
     profile: str | None
     site_id: int | None
@@ -149,6 +159,57 @@ class TicketShape(Shape):
     def next_clock(self) -> CommitmentShape | None:
         """The running clock that is due first."""
         return next((clock for clock in self.commitments if clock.running), None)
+
+
+class PartShape(Shape):
+    """A span of a clock: how long it ran in it, or why it stood still."""
+
+    from_at: Moment
+    to_at: Moment
+    ran_s: float
+    reason: str = Field("", description="Why it stood still; empty: it ran.")
+    actor: str = ""
+
+
+class ExplainedClock(CommitmentShape):
+    """A clock with how its due time came about."""
+
+    stop: str = Field(description="The turn that meets it.")
+    length_s: float | None
+    length_days: int | None
+    calendar: str = Field(description="always: 24 x 7; working: the company's working time in `timezone`.")
+    timezone: str
+    warns: list[str]
+    parts: list[PartShape] = Field(description="How due_at came about: the spans add up to the length.")
+
+
+class PauseShape(Shape):
+    """A ticket waits, or waited."""
+
+    reason: str
+    actor: str
+    stops_clocks: bool = Field(description="Whether the reason is on the customer's side.")
+    from_at: Moment
+    until_at: Moment | None
+    to_at: Moment | None
+
+
+class ResolutionShape(BaseModel):
+    """What a ticket was."""
+
+    cause: str | None
+    action: str | None
+    borne_by: str | None
+    parts: list[str]
+    outcome: str | None = Field(description="real, nuisance (a false alarm) or wrong_cause")
+
+
+class LinkShape(Shape):
+    """Another ticket that this one belongs with."""
+
+    other_id: int
+    kind: str = Field(description="related, returned (the other is this fault's earlier ticket) or merged")
+    at: Moment
 
 
 class FaultShape(Shape):
@@ -178,6 +239,9 @@ class StepShape(Shape):
     technician_id: int | None
     technician_name: str | None
     note: str
+    reason: str = ""
+    other_id: int | None = None
+    corrected: bool = Field(False, description="Taken back as a mistake: it counts for nothing.")
 
 
 class AmendmentShape(Shape):
@@ -199,6 +263,9 @@ class NoticeShape(Shape):
     recipient: str
     lang: str
     subject: str
+    severity: str = Field(description="How grave what it tells is: an emergency overrides quiet hours.")
+    person_id: int | None = Field(description="Who hears it by their contacts; null where it is addressed directly.")
+    gathered_in: int | None = Field(description="The notice whose message carries this one; null: it goes by itself.")
     status: str = Field(description="queued, sent, failed (given up) or withdrawn")
     tries: int
     queued_at: Moment
@@ -308,6 +375,117 @@ class EvidenceShape(BaseModel):
     copies: list[CopyShape] = Field(description="What is kept, what is still to come, and what never will.")
 
 
+# --- what machines are asked ---------------------------------------------------------------------------------------
+
+
+class CommandShape(Shape):
+    """Something that a machine was asked to do."""
+
+    id: str
+    device_id: str
+    ticket_id: int | None
+    command: str
+    status: Literal["waiting", "sent", "answered", "failed", "given_up"] = Field(
+        description="failed: it answered that it could not."
+    )
+    asked_by: str
+    asked_at: Moment
+    sends: int = Field(description="How often the broker took it; the machine carries it out once.")
+    sent_at: Moment | None = Field(description="The last time.")
+    answered_at: Moment | None = Field(description="An answer after it was given up is an answer all the same.")
+    result: dict[str, JsonValue] | None = Field(description="What the machine answered, cut to 64 values.")
+    given_up_at: Moment | None
+    reason: str = Field(description="Why it was given up: no_answer, not_sent, cut_off, box_replaced or ticket_ended.")
+
+
+class CheckShape(BaseModel):
+    name: str
+    title: str
+    says: str
+    text: str
+    well: bool
+
+
+class TipShape(BaseModel):
+    code: str
+    text: str
+
+
+class SelfTestShape(BaseModel):
+    """The remote diagnosis: what the machine answered, and what follows from it."""
+
+    status: Literal["waiting", "sent", "answered", "failed", "given_up"] = Field(
+        description="Of the newest question; an earlier answer is shown until that is answered."
+    )
+    asked_at: Moment
+    sends: int
+    reason: str
+    reason_text: str
+    answered_at: Moment | None = Field(description="When the answer that is shown came; null while there is none.")
+    checks: list[CheckShape]
+    codes: list[str]
+    facts: dict[str, JsonValue] = Field(description="Whatever else it answered, by its path.")
+    technician: list[TipShape] = Field(description="What to take along and look at; empty for customers.")
+    customer: TipShape | None = Field(description="What the customer is asked to do meanwhile.")
+
+
+class ReasonShape(BaseModel):
+    """One thing that speaks for or against somebody, or puts a promise at risk, with its figures."""
+
+    code: str
+    at: Moment | None
+    km: float | None
+    s: float | None
+    count: int | None
+    text: str
+
+
+class OtherTechnicianShape(BaseModel):
+    """Somebody else who would make it."""
+
+    person_id: int
+    name: str
+    earliest_at: Moment
+    margin_s: float
+    text: str
+
+
+class ExchangeShape(BaseModel):
+    """A machine of the same model that could be brought instead."""
+
+    device_id: str
+    site_id: int
+    distance_km: float | None
+    travel_s: float | None
+    text: str
+
+
+class RiskShape(BaseModel):
+    """What becomes of a promise, as things stand, and what would help."""
+
+    standard_id: str
+    kind: str
+    due_at: Moment
+    outlook: str = Field(description="at_risk, unknown (a position is missing) or missed")
+    person_id: int | None = Field(description="With whom it was reckoned.")
+    earliest_at: Moment | None
+    margin_s: float | None = Field(description="To spare; negative: too late.")
+    reasons: list[ReasonShape] = Field(description="What costs the most time first.")
+    others: list[OtherTechnicianShape]
+    exchanges: list[ExchangeShape]
+
+
+class AskedShape(Shape):
+    """Somebody who was asked to take the ticket, in the search that runs or was the last."""
+
+    person_id: int
+    name: str
+    level: int = Field(description="0: whom an operator named; from 1 the levels of the escalation.")
+    due_at: Moment
+    until_at: Moment | None = Field(description="When it goes on without an answer; null: it does not.")
+    declined_at: Moment | None
+
+
 class TicketDetail(TicketShape):
     headline: str = Field(description="What happened, in words.")
     allowed: list[str] = Field(description="The verbs that are possible now.")
@@ -315,7 +493,14 @@ class TicketDetail(TicketShape):
     faults: list[FaultShape]
     steps: list[StepShape]
     amendments: list[AmendmentShape]
+    links: list[LinkShape] = Field(description="Other tickets that it belongs with.")
+    waiting: PauseShape | None = Field(description="Why it waits; null where it does not.")
+    resolution: ResolutionShape | None = Field(description="What it was; null while nobody has said.")
+    reported_by: str = Field("", description="Who told us, where a person did; not for customers.")
     notices: list[NoticeShape] | None = Field(description="Who was told; null but for ops and admin.")
+    self_test: SelfTestShape | None = Field(None, description="The remote diagnosis; null where none was asked for.")
+    risk: list[RiskShape] = Field([], description="Promises that will hardly be kept; empty for customers.")
+    asked: list[AskedShape] = Field([], description="Who was asked to take it; empty for customers.")
 
 
 # --- machines ------------------------------------------------------------------------------------------------------
@@ -472,6 +657,8 @@ class RentalShape(Shape):
     device_id: str
     customer_id: int
     customer_name: str
+    contract_id: int | None = None
+    replaces_id: int | None = Field(None, description="The rental of the machine that this one was exchanged for.")
     starts_at: Moment
     ends_at: Moment | None
 
@@ -481,6 +668,9 @@ class SiteShape(Shape):
     name: str
     remote: bool
     timezone: str
+    lat_deg: float | None = None
+    lon_deg: float | None = None
+    access_notes: str = Field("", description="How to get in: gate, whom to ask for, where the machine stands.")
 
 
 class PersonShape(Shape):
@@ -517,6 +707,35 @@ class Act(BaseModel):
     technician_id: int | None = Field(None, ge=1, lt=2**63, description="Who is sent; needed by dispatch.")
     happened_at: GivenMoment | None = Field(None, description="When it happened, where that was not just now.")
     note: str = Field("", max_length=2000)
+    reason: str = Field("", max_length=40, description=f"Of pause: {', '.join(WAIT_REASONS)}; of cancel: a code of "
+                        "the list false_alarm (GET choices).")  # fmt: skip
+    until_at: GivenMoment | None = Field(None, description="Of pause: until when it waits.")
+    other_id: int | None = Field(None, ge=1, lt=2**63, description="Of merge and link: the other ticket.")
+    cause: str = Field("", max_length=40, description="Of resolve: a code of the list cause (GET choices).")
+    action: str = Field("", max_length=40, description="Of resolve: a code of the list action.")
+    borne_by: str = Field("", max_length=40, description="Of resolve: a code of the list borne_by.")
+    parts: list[Annotated[str, StringConstraints(min_length=1, max_length=120)]] = Field([], max_length=50)
+    outcome: Outcome | None = Field(None, description="Of resolve and close: what it turned out to have been.")
+
+    @property
+    def resolution(self) -> Resolution | None:
+        """What it was, if that is said at all; the desk says what is missing of it."""
+        if not (self.cause and self.action and self.borne_by):
+            return None
+        return Resolution(self.cause, self.action, self.borne_by, tuple(self.parts), self.outcome or Outcome.REAL)
+
+
+class ReportBody(BaseModel):
+    """What somebody says of a machine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device_id: str = Field(min_length=1, max_length=64)
+    text: str = Field(min_length=1, max_length=2000, description="What is wrong, in their words.")
+    origin: Literal["phone", "office"] = Field("office", description="How it came to us.")
+    reported_by: str = Field("", max_length=200, description="Who said it.")
+    stopped: bool = Field(False, description="It does not run, or does not start: on hire an emergency (R9).")
+    occurred_at: GivenMoment | None = Field(None, description="When it began, where that is known.")
 
 
 def plain(value: Any) -> dict[str, JsonValue]:

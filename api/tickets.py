@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from sqlalchemy import Connection
 
-from api import evidence
+from api import commands, evidence, risk
 from api.access import ForAll, ForDoers, KnownQuery
 from api.context import Api, Parts
 from api.evidence import Evidence
@@ -15,19 +15,27 @@ from api.problems import Problem, documented, not_found
 from api.shapes import (
     Act,
     AmendmentShape,
-    CommitmentShape,
+    AskedShape,
+    ExplainedClock,
     FaultShape,
+    LinkShape,
     NoticeShape,
     Page,
+    PauseShape,
+    ReportBody,
+    ResolutionShape,
     StepShape,
     TicketDetail,
     TicketShape,
     plain,
 )
+from monitor.desk.commitments import Commitment, Ledger, explain
 from monitor.desk.notices import headline
-from monitor.desk.tickets import NotPossible, Status, Ticket, Verb, allowed
+from monitor.desk.tickets import ARRANGED, Incomplete, NotPossible, Status, Ticket, Verb, allowed
 from monitor.engine import NoSuchTicket
-from monitor.store import queries
+from monitor.engine.desk import Changed, Report
+from monitor.engine.paging import Offered
+from monitor.store import cases, paging, queries
 from monitor.store.access import Role, Visitor
 
 router = APIRouter(prefix="/api/v1", tags=["tickets"], dependencies=[KnownQuery])
@@ -35,7 +43,10 @@ router = APIRouter(prefix="/api/v1", tags=["tickets"], dependencies=[KnownQuery]
 TicketId = Annotated[int, Path(ge=1, lt=2**63)]
 
 # What a technician does; the rest is the desk's.
-ON_THE_JOB = (Verb.ACCEPT, Verb.DECLINE, Verb.DEPART, Verb.ARRIVE, Verb.START_REPAIR, Verb.RESOLVE)
+ON_THE_JOB = (
+    Verb.ACCEPT, Verb.DECLINE, Verb.DEPART, Verb.ARRIVE, Verb.START_REPAIR, Verb.RESOLVE, Verb.PAUSE, Verb.RESUME,
+    Verb.CORRECT,
+)  # fmt: skip
 
 
 @router.get("/tickets", responses=documented(401, 403, 422))
@@ -67,6 +78,7 @@ def list_tickets(
 @router.get("/tickets/{ticket_id}", responses=documented(401, 403, 404, 422))
 def one_ticket(
     request: Request,
+    response: Response,
     api: Parts,
     visitor: ForAll,
     ticket_id: TicketId,
@@ -74,37 +86,85 @@ def one_ticket(
 ) -> TicketDetail:
     """One ticket with everything that belongs to it: what happened and how we know, its clocks, its steps, who was
     told."""
-    return ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=readings)[0]
+    detail = ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=readings)[0]
+    response.headers["ETag"] = f'"{detail.revision}"'
+    return detail
 
 
 @router.get("/tickets/{ticket_id}/commitments", responses=documented(401, 403, 404))
-def ticket_commitments(api: Parts, visitor: ForAll, ticket_id: TicketId) -> Page[CommitmentShape]:
-    """The clocks of one ticket, the first due first."""
+def ticket_commitments(api: Parts, visitor: ForAll, ticket_id: TicketId) -> Page[ExplainedClock]:
+    """The clocks of one ticket, the first due first, each with how its due time came about."""
     with api.reading() as connection:
         row = visible(connection, api, visitor, ticket_id)
-        clocks = queries.commitments(connection, [row.id])[row.id]
-    return Page(items=[CommitmentShape.model_validate(clock) for clock in clocks], next=None)
+        clocks, ledger = cases.load_commitments(connection, row.id), cases.load_ledger(connection, row)
+    return Page(items=[_explained(api, clock, ledger if clock.turn == row.turn else Ledger()) for clock in clocks],
+                next=None)  # fmt: skip
 
 
-@router.post("/tickets/{ticket_id}/{verb}", responses=documented(401, 403, 404, 409, 422))
-def act(
-    request: Request, api: Parts, visitor: ForDoers, ticket_id: TicketId, verb: Verb, body: Act | None = None
-) -> TicketDetail:
-    """Take one step with a ticket. A step that is not possible now answers 409 and names those that are.
+def _explained(api: Api, clock: Commitment, ledger: Ledger) -> ExplainedClock:
+    parts = explain(clock, ledger, api.desk.calendar(clock.calendar, clock.timezone))
+    return ExplainedClock.model_validate({
+        **{name: getattr(clock, name) for name in clock.__slots__},
+        "parts": [{**part._asdict(), "ran_s": part.ran_ms / 1000} for part in parts],
+    })  # fmt: skip
 
-    A technician takes their own tickets, or accepts one that nobody has.
-    """
-    take_step(api, visitor, ticket_id, verb, body or Act())
+
+@router.post("/tickets", status_code=201, responses=documented(401, 403, 404, 422))
+def report(request: Request, api: Parts, visitor: ForDoers, body: ReportBody) -> TicketDetail:
+    """Somebody told us that a machine has a fault: a ticket with the same clocks, or the one that is open on it."""
+    report = Report(body.device_id, body.text, body.origin, body.reported_by, body.stopped, body.occurred_at)
+    try:
+        ticket_id = api.desk.report(report, visitor.actor, api.clock())
+    except LookupError as missing:
+        raise not_found("machine") from missing
     return ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=False)[0]
 
 
-def take_step(api: Api, visitor: Visitor, ticket_id: int, verb: Verb, step: Act) -> None:
+@router.post("/tickets/{ticket_id}/{verb}", responses=documented(401, 403, 404, 409, 412, 422))
+def act(
+    request: Request,
+    response: Response,
+    api: Parts,
+    visitor: ForDoers,
+    ticket_id: TicketId,
+    verb: Verb,
+    body: Act | None = None,
+    if_match: Annotated[str | None, Header(max_length=40, description="The ETag of the ticket as you read it.")] = None,
+) -> TicketDetail:
+    """Take one step with a ticket. A step that is not possible now answers 409 and names those that are; one that was
+    decided on an older reading of the ticket (If-Match) answers 412.
+
+    A technician takes their own tickets, or accepts one that nobody has.
+    """
+    take_step(api, visitor, ticket_id, verb, body or Act(), _revision(if_match))
+    detail = ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=False)[0]
+    response.headers["ETag"] = f'"{detail.revision}"'
+    return detail
+
+
+def _revision(if_match: str | None) -> int | None:
+    """The revision that an If-Match names; None: any will do."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    given = if_match.strip().removeprefix("W/").strip('"')
+    if not given.isdecimal() or len(given) > 18:
+        raise Problem(422, "The request is not valid", 'If-Match: must be the ETag of the ticket, such as "3", or *')
+    return int(given)
+
+
+def take_step(
+    api: Api, visitor: Visitor, ticket_id: int, verb: Verb, step: Act, revision: int | None = None
+) -> None:  # fmt: skip
     """Hand one step to the desk. Raises the Problem to answer by where it cannot be taken."""
     with api.reading() as connection:
         row = visible(connection, api, visitor, ticket_id)
     technician_id = step.technician_id
     if visitor.role is Role.TECHNICIAN:
-        technician_id = _check_own(visitor, row, verb, technician_id)
+        asked = _asked(api, visitor, ticket_id)
+        technician_id = _check_own(visitor, row, verb, technician_id, asked=asked)
+        if verb is Verb.DECLINE and asked and row.technician_id != visitor.person_id:
+            _decline_ask(api, visitor, ticket_id, step.note)
+            return
     elif technician_id is not None:
         _check_technician(api, technician_id)
     try:
@@ -113,10 +173,20 @@ def take_step(api: Api, visitor: Visitor, ticket_id: int, verb: Verb, step: Act)
             verb,
             visitor.actor,
             api.clock(),
-            technician_id=technician_id,
             happened_at=step.happened_at,
+            revision=revision,
+            technician_id=technician_id,
             note=step.note,
+            reason=step.reason,
+            until_at=step.until_at,
+            other_id=step.other_id,
+            resolution=step.resolution,
+            outcome=step.outcome,
         )
+    except Incomplete as lacking:
+        raise Problem(422, "The request is not valid", str(lacking)) from lacking
+    except Changed as newer:
+        raise Problem(412, "The ticket has changed", str(newer), headers={"ETag": f'"{newer.revision}"'}) from newer
     except NotPossible as refusal:
         possible = [str(choice) for choice in refusal.allowed]
         raise Problem(409, "This step is not possible now", refusal.detail, allowed=possible) from refusal
@@ -124,14 +194,36 @@ def take_step(api: Api, visitor: Visitor, ticket_id: int, verb: Verb, step: Act)
         raise not_found("ticket") from missing
 
 
-def _check_own(visitor: Visitor, row: queries.AnyRow, verb: Verb, named: int | None) -> int | None:
+def _asked(api: Api, visitor: Visitor, ticket_id: int) -> bool:
+    """Whether this technician was asked to take the ticket, maybe one of several."""
+    if visitor.role is not Role.TECHNICIAN or visitor.person_id is None:
+        return False
+    with api.reading() as connection:
+        return paging.is_asked(connection, ticket_id, visitor.person_id)
+
+
+def _decline_ask(api: Api, visitor: Visitor, ticket_id: int, note: str) -> None:
+    """One of several who were asked says no; the others still may say yes."""
+    try:
+        api.desk.paging.decline(Offered(ticket_id, visitor.person_id or 0), visitor.actor, api.clock(), note)
+    except NotPossible as refusal:
+        possible = [str(choice) for choice in refusal.allowed]
+        raise Problem(409, "This step is not possible now", refusal.detail, allowed=possible) from refusal
+
+
+def _check_own(
+    visitor: Visitor, row: queries.AnyRow, verb: Verb, named: int | None, *, asked: bool
+) -> int | None:  # fmt: skip
     """A technician acts for nobody else; answers the technician that the step names."""
     if verb not in ON_THE_JOB:
         raise Problem(403, "Not allowed", f"{verb} is for the desk; a technician can {', '.join(ON_THE_JOB)}.")
     if visitor.person_id is None:
         raise Problem(403, "Not allowed", "This account is no person's: sign in as a technician by name.")
-    unclaimed = row.technician_id is None and verb is Verb.ACCEPT
-    if not unclaimed and row.technician_id != visitor.person_id:
+    # Of several who may take it one is the first: the others hear from the desk that it is taken (409).
+    free = row.technician_id is None or asked or row.status in ARRANGED
+    may_take = verb is Verb.ACCEPT and free
+    may_say_no = verb is Verb.DECLINE and asked
+    if not may_take and not may_say_no and row.technician_id != visitor.person_id:
         raise Problem(403, "Not allowed", "This ticket is another technician's, or nobody's yet.")
     if named not in (None, visitor.person_id):
         raise Problem(403, "Not allowed", "technician_id: a technician can only name themselves")
@@ -174,34 +266,59 @@ def ticket_detail(
         faults = queries.faults_of_ticket(connection, row.id)
         steps = queries.steps(connection, row.id)
         amended = queries.amendments(connection, row.id)
+        links, waiting = queries.links(connection, row.id), queries.pause_now(connection, row.id)
+        now_allowed = []
+        if ours:
+            asked_me = visitor.person_id is not None and paging.is_asked(connection, row.id, visitor.person_id)
+            now_allowed = possible_for(visitor, cases.ticket_of(connection, row), api.clock(), asked=asked_me)
         told = queries.notices(connection, ticket_id=row.id, limit=200)
         found = evidence.load(connection, row, api.profiles) if ours else None
+        self_test = commands.self_test(connection, row, labels, ours=ours)
+        at_risk = risk.risks(connection, api, row, labels.words.lang) if ours else []
+        asked = paging.asked(connection, row.id) if ours else []
     detail = TicketDetail.model_validate({
         **row._mapping,
         "commitments": clocks,
         "headline": headline(row.kind, row.subject, plain(row.evidence), api.profiles.get(row.profile or ""),
                              labels.words.lang),
-        "allowed": possible_for(visitor, row) if ours else [],
+        "allowed": now_allowed,
         "evidence": evidence.shape(found, labels, with_readings=with_readings) if found else None,
         "facts": plain(row.evidence) if ours else {},
         "faults": [FaultShape.model_validate(fault) for fault in faults],
         "steps": [StepShape.model_validate(step) for step in steps],
         "amendments": [AmendmentShape.model_validate(one) for one in amended],
+        "links": [LinkShape.model_validate(one) for one in links],
+        "waiting": PauseShape.model_validate(waiting) if waiting else None,
+        "resolution": _resolution(row),
         "notices": [NoticeShape.model_validate(notice) for notice in told] if sees_addresses(visitor) else None,
+        "self_test": self_test,
+        "risk": at_risk,
+        "asked": [AskedShape.model_validate(one) for one in asked],
     })  # fmt: skip
     return (detail, found) if ours else (_for_customer(detail), None)
 
 
-def possible_for(visitor: Visitor, row: queries.AnyRow) -> list[str]:
+def _resolution(row: queries.AnyRow) -> ResolutionShape | None:
+    if row.outcome is None:
+        return None
+    return ResolutionShape(
+        cause=row.resolution_cause, action=row.resolution_action, borne_by=row.borne_by, parts=row.parts or [],
+        outcome=row.outcome,
+    )  # fmt: skip
+
+
+def possible_for(visitor: Visitor, ticket: Ticket, now: int, *, asked: bool = False) -> list[str]:
     """The steps that this visitor could take now."""
-    verbs = allowed(Ticket(row.id, Status(row.status), row.technician_id, row.opened_at, row.opened_at, row.cleared_at))
+    verbs = allowed(ticket, now)
     if visitor.role is Role.MANAGER:
         return []
     if visitor.role is not Role.TECHNICIAN:
         return [str(verb) for verb in verbs]
-    mine = row.technician_id is not None and row.technician_id == visitor.person_id
-    free = row.technician_id is None and visitor.person_id is not None
-    return [str(verb) for verb in verbs if verb in ON_THE_JOB and (mine or (free and verb is Verb.ACCEPT))]
+    mine = ticket.technician_id is not None and ticket.technician_id == visitor.person_id
+    free = asked or (ticket.technician_id is None and visitor.person_id is not None)
+    may_say_no = asked and ticket.status is Status.DISPATCHED
+    others = {verb for verb, may in ((Verb.ACCEPT, free), (Verb.DECLINE, may_say_no)) if may}
+    return [str(verb) for verb in verbs if verb in ON_THE_JOB and (mine or verb in others)]
 
 
 def sees_addresses(visitor: Visitor) -> bool:
@@ -213,7 +330,11 @@ def _for_customer(detail: TicketDetail) -> TicketDetail:
     faults = [fault.model_copy(update={"evidence": None}) for fault in detail.faults]
     steps = [step.model_copy(update={"actor": "", "actor_name": None, "note": ""}) for step in detail.steps]
     amendments = [one.model_copy(update={"actor": ""}) for one in detail.amendments]
-    return detail.model_copy(update={"faults": faults, "steps": steps, "amendments": amendments})
+    waiting = detail.waiting and detail.waiting.model_copy(update={"actor": ""})
+    return detail.model_copy(update={
+        "faults": faults, "steps": steps, "amendments": amendments, "waiting": waiting, "links": [], "reported_by": "",
+        "resolution": None,
+    })  # fmt: skip
 
 
 def _statuses(given: str | None) -> list[str]:

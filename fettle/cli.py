@@ -11,7 +11,7 @@ import typer
 
 from fettle import logs
 from fettle.cards import Card, drop_ended_logins, issue_card
-from fettle.house import CannotStart, clock, house, sign_in_url
+from fettle.house import CannotStart, clock, customer_url, house, label_url, sign_in_url
 from fettle.settings import BadSettings, misspelt, read_settings
 from ingest.connection import BadAddress
 from monitor.store import access
@@ -25,14 +25,19 @@ device = typer.Typer(no_args_is_help=True, help="Machines and their credentials.
 site = typer.Typer(no_args_is_help=True, help="Places where machines stand.")
 person = typer.Typer(no_args_is_help=True, help="People who sign in or are told things.")
 rental = typer.Typer(no_args_is_help=True, help="Who has a machine on hire.")
+customer = typer.Typer(no_args_is_help=True, help="Those who rent machines.")
 token = typer.Typer(no_args_is_help=True, help="Bearer tokens for the API.")
-for name, commands in (("device", device), ("site", site), ("person", person), ("rental", rental), ("token", token)):
+for name, commands in (
+    ("device", device), ("site", site), ("person", person), ("rental", rental), ("customer", customer),
+    ("token", token),
+):  # fmt: skip
     app.add_typer(commands, name=name)
 
 Json = Annotated[bool, typer.Option("--json", help="Answer as one JSON object.")]
 Site = Annotated[str | None, typer.Option(help="Name of the site it stands at.")]
 Lang = Annotated[str | None, typer.Option(help="zh or en; FETTLE_LANG where not given.")]
 DeviceId = Annotated[str, typer.Argument(metavar="DEVICE", help="The machine's id, as it was added.")]
+Renew = Annotated[bool, typer.Option("--renew", help="End every one that was handed out before.")]
 RoleName = Annotated[str, typer.Option(help=f"One of {', '.join(Role)}.")]
 
 CUT_OFF_S = 2.5
@@ -165,6 +170,15 @@ def device_revoke(device_id: DeviceId, as_json: Json = False) -> None:
     _answer(as_json, {"device_id": device_id, "revoked": True}, f"{device_id} is refused from now on.")
 
 
+@device.command("label")
+def device_label(device_id: DeviceId, renew: Renew = False, as_json: Json = False) -> None:
+    """Print the address for the label on a machine: whoever opens it can report a problem with it."""
+    settings = read_settings()
+    with house(settings) as rooms:
+        url = label_url(rooms, device_id, renew=renew)
+    _answer(as_json, {"device_id": device_id, "url": url}, f"Label of {device_id}: {url}")
+
+
 def _print_card(card: Card, as_json: bool) -> None:
     lines = [f"{key:10} {value}" for key, value in card["mqtt"].items()]
     _answer(as_json, dict(card), "\n".join([f"{'device':10} {card['device_id']}", *lines]))
@@ -221,6 +235,19 @@ def rental_add(
         )
     data = {"rental_id": rental_id, "device_id": device_id, "customer": customer}
     _answer(as_json, data, f"{device_id} is on hire to {customer}.")
+
+
+@customer.command("link")
+def customer_link(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The customer's name.")],
+    renew: Renew = False,
+    as_json: Json = False,
+) -> None:
+    """Print a link to a customer's page, good for 30 days; as the last word."""
+    settings = read_settings()
+    with house(settings) as rooms:
+        url = customer_url(rooms, name, renew=renew)
+    _answer(as_json, {"customer": name, "url": url}, f"Page of {name}: {url}")
 
 
 @token.command("create")

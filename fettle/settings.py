@@ -13,7 +13,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from monitor.links import MIN_SECRET_BYTES
+
 SECRETS = Path("/run/secrets")
+PHONE = re.compile(r"\+?[0-9][0-9 ()-]{2,28}")
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,186}[A-Za-z0-9])?")
 
 
@@ -53,6 +56,18 @@ def _networks(text: str) -> str:
             ipaddress.ip_network(part.strip())
         except ValueError as error:
             raise ValueError("it must be addresses or networks (10.0.0.0/24) with commas between") from error
+    return text
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().strip()) < MIN_SECRET_BYTES:
+        raise ValueError(f"it must have {MIN_SECRET_BYTES} characters or more, drawn at random")
+    return secret
+
+
+def _phone_number(text: str) -> str:
+    if text and not PHONE.fullmatch(text):
+        raise ValueError("it must be a telephone number: digits, spaces, + - ( ), at most 30 in all")
     return text
 
 
@@ -102,6 +117,24 @@ class Settings(BaseSettings):
     webhook_url: SecretStr | None = Field(None, description="operations' webhook, http(s)://…")
     webhook_secret: SecretStr | None = Field(None, description="what posts to the webhook are signed with (whsec_…)")
     webhook_inside: bool = Field(False, description="allow a webhook in a private network")
+    link_secret: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
+        None, description="what links to customers and technicians are signed with, 32 characters or more, the same "
+        "for all processes; none: a key that is made in the home"
+    )  # fmt: skip
+    link_secret_file: Path | None = Field(None, description="a file that holds it instead")
+    hotline: Annotated[str, AfterValidator(_phone_number)] = Field(
+        "", description="telephone number that customers are shown, such as +86 400 800 1234; none: none"
+    )
+    sms_url: SecretStr | None = Field(
+        None,
+        description="SMS gateway: http(s)://… that takes JSON, or twilio://, sinch://, plivo://, infobip:// as Apprise "
+        "has them, without a recipient",
+    )
+    sms_token: SecretStr | None = Field(None, description="bearer token for an http(s) SMS gateway")
+    sms_inside: bool = Field(False, description="allow an SMS gateway in a private network")
+    dingtalk: SecretStr | None = Field(None, description="robots' rooms: ROOM=TOKEN or ROOM=TOKEN:SECRET, with spaces")
+    wecom: SecretStr | None = Field(None, description="the same: ROOM=KEY")
+    feishu: SecretStr | None = Field(None, description="the same: ROOM=TOKEN")
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
         "Asia/Shanghai", description="the company's time zone: report months, working days"
     )
@@ -111,6 +144,12 @@ class Settings(BaseSettings):
     def _ports_differ(self) -> Self:
         if self.mqtt_url is None and self.http_port == self.mqtt_port:
             raise ValueError(f"FETTLE_HTTP_PORT and FETTLE_MQTT_PORT are both {self.http_port}; each needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _one_link_secret(self) -> Self:
+        if self.link_secret is not None and self.link_secret_file is not None:
+            raise ValueError("FETTLE_LINK_SECRET and FETTLE_LINK_SECRET_FILE: give one of them")
         return self
 
     @property

@@ -17,15 +17,16 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from api.context import Api
-from fettle.house import CannotStart, House, broker_address, clock, house
+from fettle.house import CannotStart, House, broker_address, clock, house, link_signer
 from fettle.metrics import watch_metrics
 from fettle.probing import Checks, answering_probes, signs_in
 from fettle.serving import serve
 from fettle.settings import Settings
 from ingest.broker import Broker, BrokerFailed, Tls
 from ingest.subscriber import Subscriber
+from monitor.desk import diagnosis as self_tests
 from monitor.desk.commitments import service_standard
-from monitor.engine import Copyist, Desk, Watch
+from monitor.engine import Copyist, Desk, Watch, diagnosis
 from monitor.engine.desk import Addresses
 from monitor.notify.channels import Settings as Channels
 from monitor.notify.channels import channels
@@ -46,7 +47,8 @@ LATE_S = 120
 
 def desk_of(rooms: House) -> Desk:
     settings = rooms.settings
-    addresses = Addresses(settings.public, settings.timezone, "operations" if settings.webhook_url else "")
+    webhook = "operations" if settings.webhook_url else ""
+    addresses = Addresses(settings.public, settings.timezone, webhook, signer=link_signer(settings))
     return Desk(rooms.database, service_standard(), rooms.profiles, addresses)
 
 
@@ -67,12 +69,13 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
         subscriber = parts.enter_context(listening(rooms, watch))
         ticks = parts.enter_context(ticking())
         tick_watch(ticks, watch, subscriber)
+        tick_commands(ticks, rooms, subscriber)
         tick_copyist(ticks, rooms, telemetry)
         tick_desk(ticks, rooms, desk)
         application = Api(
             rooms.database, telemetry, desk, rooms.profiles, clock, settings.public, settings.lang,
             settings.timezone, ready=hearing(subscriber, ticks),
-            registry=watch_metrics(watch, subscriber),
+            registry=watch_metrics(watch, subscriber), hotline=settings.hotline,
         )  # fmt: skip
         serve(create_app, application, port, settings.trusted_proxies, lambda: announce(rooms, broker))
 
@@ -90,6 +93,7 @@ def ingest(settings: Settings) -> None:
         subscriber = parts.enter_context(listening(rooms, watch))
         ticks = parts.enter_context(ticking())
         tick_watch(ticks, watch, subscriber)
+        tick_commands(ticks, rooms, subscriber)
         tick_copyist(ticks, rooms, telemetry)
         checks: Checks = {**hearing(subscriber, ticks), "telemetry": lambda: telemetry.latest("-") or True}
         parts.enter_context(answering_probes(settings, checks, watch_metrics(watch, subscriber)))
@@ -116,7 +120,7 @@ def api(settings: Settings) -> None:
         rooms = parts.enter_context(house(settings))
         telemetry = parts.enter_context(telemetry_of(settings))
         application = Api(rooms.database, telemetry, desk_of(rooms), rooms.profiles, clock, settings.public,
-                          settings.lang, settings.timezone)  # fmt: skip
+                          settings.lang, settings.timezone, hotline=settings.hotline)  # fmt: skip
         serve(create_app, application, port, settings.trusted_proxies, lambda: lambda: None)
 
 
@@ -300,6 +304,18 @@ def tick_watch(ticks: Ticks, watch: Watch, subscriber: Subscriber) -> None:
     ticks.every(0.5, "watch", lambda: watch.tick(clock(), attending=subscriber.attending(clock())))
 
 
+def tick_commands(ticks: Ticks, rooms: House, subscriber: Subscriber) -> None:
+    """Where the MQTT session is held: what machines are asked goes out."""
+    policy = self_tests.shipped_policy()
+
+    def send() -> None:
+        # What is due stays due while there is no connection.
+        if subscriber.connected:
+            diagnosis.send_due(rooms.database, subscriber.publish, policy, clock())
+
+    ticks.every(1.0, "commands", send)
+
+
 def tick_copyist(ticks: Ticks, rooms: House, telemetry: Telemetry) -> None:
     """Where telemetry is at hand; the desk's own process has none. Several may: each copy is claimed by one."""
     days = rooms.settings.telemetry_days
@@ -309,10 +325,13 @@ def tick_copyist(ticks: Ticks, rooms: House, telemetry: Telemetry) -> None:
 
 def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
     try:
-        outbox = Outbox(rooms.database, channels(channel_settings(rooms.settings)), stopping=ticks.stopping)
+        ways = channels(channel_settings(rooms.settings))
     except ValueError as error:
         raise CannotStart(str(error)) from None
+    outbox = Outbox(rooms.database, ways, stopping=ticks.stopping, given_up=desk.telling.given_up)
+    policy = self_tests.shipped_policy()
     ticks.every(1.0, "desk", lambda: desk.tick(clock()))
+    ticks.every(5.0, "unanswered", lambda: diagnosis.give_up(rooms.database, policy, clock()))
     ticks.every(1.0, "outbox", lambda: outbox.deliver_due(clock()))
 
 
@@ -327,6 +346,12 @@ def channel_settings(settings: Settings) -> Channels:
         webhook_url=revealed(settings.webhook_url),
         webhook_secret=revealed(settings.webhook_secret),
         webhook_inside=settings.webhook_inside,
+        sms_url=revealed(settings.sms_url),
+        sms_token=revealed(settings.sms_token),
+        sms_inside=settings.sms_inside,
+        dingtalk=revealed(settings.dingtalk),
+        wecom=revealed(settings.wecom),
+        feishu=revealed(settings.feishu),
     )
 
 

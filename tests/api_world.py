@@ -17,6 +17,7 @@ from api.context import Api
 from monitor.desk.commitments import service_standard
 from monitor.engine import Desk
 from monitor.engine.desk import Addresses
+from monitor.links import Signer
 from monitor.readings import Batch, Message, Reading
 from monitor.store import schema
 from monitor.store.access import Role, create_login_link, create_token
@@ -31,6 +32,11 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 
 def wall_clock() -> int:
     return int(time.time() * 1000)
+
+
+STOPS = {
+    "dispatch": "technician_arranged", "remote_diagnosis": "diagnosis_given", "repair_start": "repair_begun",
+}  # fmt: skip
 
 
 @dataclass
@@ -118,7 +124,8 @@ class World:
         for standard_id, clock, length_ms in clocks:
             self.insert(
                 schema.commitment, ticket_id=ticket_id, standard_id=standard_id, kind=clock, started_at=opened_at,
-                due_at=opened_at + length_ms, warn_before_s=900.0,
+                due_at=opened_at + length_ms, warn_before_s=900.0, stop=STOPS[clock], length_s=length_ms / 1000,
+                calendar="always", timezone="Asia/Shanghai", warns=["technician", "ops"],
             )  # fmt: skip
         return ticket_id
 
@@ -157,13 +164,13 @@ def world(folder: Path, *, lang: str = "en", at: int | None = None) -> Iterator[
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     profiles = load_profiles()
-    desk = Desk(database, service_standard(), profiles, Addresses(url, "Europe/Berlin"))
+    desk = Desk(database, service_standard(), profiles, Addresses(url, "Europe/Berlin", signer=Signer(bytes(32))))
     ours: list[World] = []
     going_down = threading.Event()
     api = Api(
         database=database, telemetry=telemetry, desk=desk, profiles=profiles, clock=lambda: ours[0].now(),
         public_url=url, lang=lang, timezone="Europe/Berlin", ready={"broker": lambda: True},
-        stopping=going_down.is_set,
+        stopping=going_down.is_set, hotline="+49 30 1234567",
     )  # fmt: skip
     began = wall_clock() if at is None else at
     ours.append(World(database, telemetry, api, began, at, url=url))
@@ -193,10 +200,12 @@ def _await(condition: object, within_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def furnish(world: World) -> None:
+def furnish(world: World, *, readings: bool = True) -> None:
     """Two customers with a machine each, one machine in the yard, one given back, a token for each role."""
     with world.at_once():
         _furnish(world)
+    if not readings:
+        return
     world.measure("gen-a", since=world.began - 4 * HOUR, until=world.began)
     world.measure("gen-b", since=world.began - HOUR, until=world.began)
 

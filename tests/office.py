@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from monitor.desk.commitments import service_standard
-from monitor.desk.tickets import Status, Verb
+from monitor.desk.tickets import Resolution, Status, Verb
 from monitor.detect import Evidence, Finding
 from monitor.devices import FaultKind, Severity
 from monitor.engine import Desk
@@ -83,7 +83,10 @@ class Office:
 
     def act(self, ticket_id: int, *verbs: str) -> None:
         for verb in verbs:
-            self.desk.act(ticket_id, Verb(verb), "test", self.now, technician_id=1)
+            self.desk.act(
+                ticket_id, Verb(verb), "test", self.now, technician_id=1, reason="other" if verb == "cancel" else "",
+                resolution=Resolution("other", "repaired", "wear") if verb == "resolve" else None,
+            )  # fmt: skip
 
     # --- what stands in the record ---
 

@@ -16,12 +16,23 @@ from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import DAY, HOUR, World, furnish, world
 
-OPEN_TO_ALL = {"/healthz", "/readyz", "/metrics", "/sign-in", "/sign-in/{secret}"}
+# A signed link is its own proof of who asks (docs/adr/0018-links.md): /c/… and /m/…
+OPEN_TO_ALL = {
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/sign-in",
+    "/sign-in/{secret}",
+    "/c/{token}",
+    "/m/{token}",
+    "/answer/{token}",
+}
 
 ALL = set(Role)
 OFFICE = {Role.OPS, Role.SERVICE, Role.ADMIN, Role.MANAGER}
 STAFF = OFFICE | {Role.TECHNICIAN}
 OPS = {Role.OPS, Role.ADMIN}
+DESK = {Role.OPS, Role.SERVICE, Role.ADMIN}
 DOERS = {Role.OPS, Role.SERVICE, Role.ADMIN, Role.TECHNICIAN}
 
 # Every route that needs a sign-in, with an address of it and the roles it is open to.
@@ -34,11 +45,62 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("GET", "/api/v1/tickets", "/api/v1/tickets", ALL),
     ("GET", "/api/v1/tickets/{ticket_id}", "/api/v1/tickets/1", ALL),
     ("GET", "/api/v1/tickets/{ticket_id}/commitments", "/api/v1/tickets/1/commitments", ALL),
+    ("POST", "/api/v1/tickets", "/api/v1/tickets", DOERS),
     ("POST", "/api/v1/tickets/{ticket_id}/{verb}", "/api/v1/tickets/999/verify", DOERS),
+    ("POST", "/api/v1/devices/{device_id}/diagnose", "/api/v1/devices/no-such/diagnose", DOERS),
+    ("GET", "/api/v1/devices/{device_id}/commands", "/api/v1/devices/gen-a/commands", STAFF),
+    ("POST", "/tickets/{ticket_id}/self-test", "/tickets/999/self-test", DOERS),
     ("POST", "/api/v1/backtests", "/api/v1/backtests", OPS | {Role.MANAGER}),
+    ("POST", "/api/v1/customers/{customer_id}/link", "/api/v1/customers/999/link", DESK),
+    ("POST", "/api/v1/devices/{device_id}/label", "/api/v1/devices/no-such/label", DESK),
+    ("GET", "/machines/{device_id}/label", "/machines/gen-a/label", DESK),
+    ("POST", "/machines/{device_id}/label", "/machines/no-such/label", DESK),
+    ("GET", "/tickets/new", "/tickets/new", DOERS),
+    ("POST", "/tickets/new", "/tickets/new", DOERS),
     ("GET", "/api/v1/rentals", "/api/v1/rentals", ALL),
     ("GET", "/api/v1/sites", "/api/v1/sites", STAFF),
+    ("POST", "/api/v1/sites", "/api/v1/sites", DESK),
+    ("GET", "/api/v1/sites/{site_id}", "/api/v1/sites/1", STAFF),
+    ("PATCH", "/api/v1/sites/{site_id}", "/api/v1/sites/999", DESK),
+    ("GET", "/api/v1/customers", "/api/v1/customers", OFFICE),
+    ("POST", "/api/v1/customers", "/api/v1/customers", DESK),
+    ("GET", "/api/v1/contracts", "/api/v1/contracts", OFFICE),
+    ("POST", "/api/v1/contracts", "/api/v1/contracts", DESK),
+    ("POST", "/api/v1/rentals", "/api/v1/rentals", DESK),
+    ("POST", "/api/v1/rentals/{rental_id}/end", "/api/v1/rentals/999/end", DESK),
+    ("POST", "/api/v1/rentals/{rental_id}/exchange", "/api/v1/rentals/999/exchange", DESK),
+    ("GET", "/api/v1/maintenance-windows", "/api/v1/maintenance-windows", STAFF),
+    ("POST", "/api/v1/maintenance-windows", "/api/v1/maintenance-windows", DESK),
+    ("POST", "/api/v1/maintenance-windows/{window_id}/cancel", "/api/v1/maintenance-windows/999/cancel", DESK),
+    ("POST", "/api/v1/maintenance-windows/{window_id}/end-now", "/api/v1/maintenance-windows/999/end-now", DESK),
+    ("GET", "/api/v1/choices", "/api/v1/choices", STAFF),
+    ("POST", "/api/v1/choices/{which}", "/api/v1/choices/cause", OPS),
+    ("POST", "/api/v1/choices/{which}/{code}/retire", "/api/v1/choices/cause/no_such/retire", OPS),
+    ("GET", "/api/v1/rules/quality", "/api/v1/rules/quality", OFFICE),
     ("GET", "/api/v1/people", "/api/v1/people", OFFICE),
+    ("POST", "/api/v1/people", "/api/v1/people", DESK),
+    ("GET", "/api/v1/people/{person_id}", "/api/v1/people/1", OFFICE),
+    ("POST", "/api/v1/people/{person_id}/certificates", "/api/v1/people/999/certificates", DESK),
+    ("POST", "/api/v1/people/{person_id}/hours", "/api/v1/people/999/hours", DESK),
+    ("POST", "/api/v1/people/{person_id}/contacts", "/api/v1/people/999/contacts", DESK),
+    ("POST", "/api/v1/people/{person_id}/home", "/api/v1/people/999/home", DESK),
+    ("POST", "/api/v1/people/{person_id}/absences", "/api/v1/people/999/absences", DESK),
+    ("POST", "/api/v1/people/{person_id}/absences/{part_id}/remove", "/api/v1/people/999/absences/1/remove", DESK),
+    ("POST", "/api/v1/people/{person_id}/disable", "/api/v1/people/999/disable", DESK),
+    ("GET", "/api/v1/rotations", "/api/v1/rotations", STAFF),
+    ("POST", "/api/v1/rotations", "/api/v1/rotations", DESK),
+    ("POST", "/api/v1/rotations/{rotation_id}/end", "/api/v1/rotations/999/end", DESK),
+    ("POST", "/api/v1/rotations/{rotation_id}/overrides", "/api/v1/rotations/999/overrides", DESK),
+    (
+        "POST",
+        "/api/v1/rotations/{rotation_id}/overrides/{part_id}/remove",
+        "/api/v1/rotations/9/overrides/9/remove",
+        DESK,
+    ),
+    ("GET", "/api/v1/rota", "/api/v1/rota", STAFF),
+    ("GET", "/api/v1/tickets/{ticket_id}/proposal", "/api/v1/tickets/1/proposal", OFFICE),
+    ("GET", "/api/v1/handover", "/api/v1/handover", STAFF),
+    ("GET", "/handover", "/handover", STAFF),
     ("GET", "/api/v1/notices", "/api/v1/notices", OPS),
     ("GET", "/api/v1/rejected", "/api/v1/rejected", OPS),
     ("GET", "/api/v1/stream", "/api/v1/stream", ALL),
@@ -232,7 +294,7 @@ def test_a_technician_acts_on_their_own_tickets(fresh: World) -> None:
         assert tang.post("/api/v1/tickets/1/depart").status_code == 403  # nobody's yet
         assert tang.post("/api/v1/tickets/1/accept", json={"technician_id": 2}).status_code == 403
         assert tang.post("/api/v1/tickets/1/accept").json()["technician_name"] == "Tang"
-        assert weber.post("/api/v1/tickets/1/accept").status_code == 403
+        assert weber.post("/api/v1/tickets/1/accept").status_code == 409
         assert weber.post("/api/v1/tickets/1/depart").status_code == 403
         assert weber.get("/api/v1/tickets/1").json()["allowed"] == []
         assert tang.post("/api/v1/tickets/1/depart").json()["status"] == "on_the_way"

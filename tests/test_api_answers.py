@@ -137,17 +137,24 @@ def test_a_day_alone_is_a_dash() -> None:
 
 REFUSED = {
     "zh": (
-        "目前无法执行此步骤。工单状态为：已核实。现在可以：派工、接单、已解决、取消工单。",  # noqa: RUF001
+        (
+            "目前无法执行此步骤。工单状态为：已核实。现在可以：派工、接单、已解决、取消工单、"  # noqa: RUF001
+            "暂停等待、并入另一工单、关联其他工单、撤回上一步。"
+        ),
         "请选择前往的技术人员。",
-        "目前无法执行此步骤。工单状态为：已取消。您目前没有可执行的步骤。",  # noqa: RUF001
+        "目前无法执行此步骤。工单状态为：已取消。现在可以：重新打开、关联其他工单。",  # noqa: RUF001
     ),
     "en": (
         (
             "This step is not possible now. The ticket stands at: verified. Possible now: Send technician, Accept, "
-            "Resolved, Cancel ticket."
+            "Resolved, Cancel ticket, Wait, Merge into another ticket, Link with another ticket, Take back the last "
+            "step."
         ),
         "Choose the technician who goes.",
-        "This step is not possible now. The ticket stands at: cancelled. No further step is open to you.",
+        (
+            "This step is not possible now. The ticket stands at: cancelled. Possible now: Reopen, Link with another "
+            "ticket."
+        ),
     ),
 }
 
@@ -157,7 +164,8 @@ def test_a_refused_step_is_explained_in_the_pages_language(fresh: World, lang: s
     with fresh.client() as client:
         signed_in = client.post("/sign-in", data={"secret": fresh.link(Role.OPS)})
         client.headers["Cookie"] = f"{signed_in.headers['set-cookie'].partition(';')[0]}; fettle_lang={lang}"
-        pages = [client.post(f"/tickets/1/{verb}") for verb in ("verify", "verify", "dispatch", "cancel", "verify")]
+        verbs = ("verify", "verify", "dispatch", "cancel", "verify")
+        pages = [client.post(f"/tickets/1/{verb}", data={"reason": "other"}) for verb in verbs]
     assert [page.status_code for page in pages] == [303, 409, 409, 303, 409]
     refusals = [found for page in pages for found in re.findall('role="alert">(.*?)</p>', page.text)]
     assert refusals == list(REFUSED[lang])
@@ -250,7 +258,9 @@ def test_tickets_carry_their_clocks_in_lists_too(company: World) -> None:
     kinds = [(clock["standard_id"], clock["kind"]) for clock in tickets[1]["commitments"]]
     assert kinds == [("R8", "remote_diagnosis"), ("R8", "dispatch"), ("R9", "repair_start")]
     assert tickets[0]["commitments"] == []
-    assert alone["commitments"] == clocks == tickets[1]["commitments"]
+    assert alone["commitments"] == tickets[1]["commitments"]
+    assert all(clock.items() >= told.items() for clock, told in zip(clocks, alone["commitments"], strict=True))
+    assert [(part["ran_s"], part["to_at"]) for part in clocks[0]["parts"]] == [(3600, clocks[0]["due_at"])]
     assert clocks[0]["due_at"] == rfc3339(company.began + 55 * MINUTE)
     assert "facts" not in tickets[0]
     assert alone["headline"] == "Does not start: not running within 30 s"
@@ -358,22 +368,31 @@ def test_a_ticket_walks_its_life(fresh: World) -> None:
         refusal = client.post("/api/v1/tickets/1/arrive")
         assert refusal.status_code == 409
         assert refusal.json()["title"] == "This step is not possible now"
-        assert set(refusal.json()["allowed"]) == {"verify", "dispatch", "accept", "cancel"}
-        assert client.post("/api/v1/tickets/1/dispatch").status_code == 409  # whom?
+        assert set(refusal.json()["allowed"]) == {"verify", "dispatch", "accept", "cancel", "pause", "merge", "link"}
+        whom = client.post("/api/v1/tickets/1/dispatch")
+        assert (whom.status_code, whom.json()["detail"]) == (422, "dispatch needs technician_id, the person who goes")
         fresh.at = fresh.began + MINUTE
         assert client.post("/api/v1/tickets/1/verify", json={"note": "called the site"}).status_code == 200
         client.post("/api/v1/tickets/1/dispatch", json={"technician_id": 1})
         fresh.at += MINUTE
         ticket = client.post("/api/v1/tickets/1/accept", json={"technician_id": 1}).json()
         assert ticket["commitments"][0]["met_at"] == rfc3339(fresh.at)
-        for verb in ("depart", "arrive", "start-repair", "resolve"):
+        for verb in ("depart", "arrive", "start-repair"):
             fresh.at += MINUTE
             assert client.post(f"/api/v1/tickets/1/{verb}").status_code == 200
+        lacking = client.post("/api/v1/tickets/1/resolve", json={"cause": "battery"})
+        assert (lacking.status_code, lacking.json()["detail"]) == (422, "resolve needs cause, action and borne_by")
+        was = {"cause": "moon", "action": "part_replaced", "borne_by": "wear", "parts": ["Battery 12 V"]}
+        wrong = client.post("/api/v1/tickets/1/resolve", json=was)
+        assert wrong.status_code == 422
+        assert wrong.json()["detail"].startswith("cause 'moon' is not among: battery, starter, fuel")
+        assert client.post("/api/v1/tickets/1/resolve", json=was | {"cause": "battery"}).status_code == 200
         ticket = client.post("/api/v1/tickets/1/close").json()
+        assert ticket["resolution"] == was | {"cause": "battery", "outcome": "real"}
         assert ticket["status"] == "closed"
         assert [step["event"] for step in ticket["steps"]][:3] == ["verify", "dispatch", "accept"]
         assert ticket["steps"][0]["note"] == "called the site"
-        assert ticket["allowed"] == []
+        assert ticket["allowed"] == ["reopen", "link"]
         assert client.post("/api/v1/tickets/77/verify").status_code == 404
         assert client.post("/api/v1/tickets/1/explode").status_code == 422
 

@@ -67,6 +67,7 @@ PROCESSES = {("up",), ("ingest",), ("monitor",), ("api",), ("broker",), ("migrat
 def test_every_command_and_option_says_what_it_is_for(fettle: Fettle) -> None:
     found = dict(commands(typer.main.get_command(cli.app)))
     assert found.keys() - PROCESSES == {
+        ("device", "label"), ("customer", "link"),
         ("device", "add"), ("device", "renew"), ("device", "revoke"), ("site", "add"), ("person", "add"),
         ("rental", "add"), ("token", "create"), ("token", "revoke"), ("login-link",), ("replay",),
         ("detect",), ("backtest",),

@@ -4,7 +4,9 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ from hypothesis import strategies as st
 
 from monitor.desk import notices
 from monitor.desk.commitments import promised, service_standard
+from monitor.desk.handover import Case, Handover, handover
+from monitor.desk.handover import Clock as OfTicket
+from monitor.desk.letter import letter
 from monitor.desk.notices import (
     LANGS,
     Customer,
@@ -22,6 +27,8 @@ from monitor.desk.notices import (
     Kind,
     Person,
     Recipient,
+    Text,
+    gather,
     headline,
     language,
     moment,
@@ -29,7 +36,12 @@ from monitor.desk.notices import (
     plain,
     sensor_title,
     write,
+    write_bounced,
+    write_handover,
+    write_unreachable,
 )
+from monitor.desk.tickets import Status
+from monitor.desk.working_time import Always
 from monitor.detect import Reason
 from monitor.devices import FaultKind, Limits, Profile, Sensor, Severity
 
@@ -49,7 +61,7 @@ GENERATOR = Profile(
     fuel_sensor="fuel_pct",
 )
 PROMISES = tuple(
-    promised(service_standard(), 231, Severity.EMERGENCY, on_hire=True, remote=False, opened_at=AT)
+    promised(service_standard(), 231, Severity.EMERGENCY, lambda _: Always(), on_hire=True, remote=False, opened_at=AT)
 )  # dispatch by 15:05, repair by 18:05
 STARTLESS = Facts(
     ticket_id=231,
@@ -66,6 +78,8 @@ STARTLESS = Facts(
     resolved_at=AT + 5_400_000,
     ticket_url="https://fettle.example.com/tickets/231",
     machine_url="https://fettle.example.com/machines/GEN-014",
+    technician="Ada Lin",
+    arrives=(AT + 1_800_000, AT + 3_600_000),
 )
 OVERHEATED = replace(
     STARTLESS,
@@ -74,15 +88,54 @@ OVERHEATED = replace(
     severity=Severity.URGENT,
     evidence={"value": 103.44, "limit": 98, "unit": "°C"},
     remote=True,
-    promises=tuple(promised(service_standard(), 231, Severity.URGENT, on_hire=True, remote=True, opened_at=AT)),
+    promises=tuple(
+        promised(service_standard(), 231, Severity.URGENT, lambda _: Always(), on_hire=True, remote=True, opened_at=AT)
+    ),
 )
 CASES = {"startless": STARTLESS, "overheated": OVERHEATED}
+OF_NO_TICKET = {Kind.UNREACHABLE, Kind.CONTACT_BOUNCED, Kind.DIGEST, Kind.HANDOVER}
+"""What is not about one ticket has a case of its own."""
+OF_TICKETS = [kind for kind in Kind if kind not in OF_NO_TICKET]
 
 
-def snapshot(kind: Kind, lang: str, case: str) -> str:
+def written(kind: Kind, lang: str, case: str) -> Text:
     facts = CASES[case]
-    text = write(kind, lang, facts, facts.promises[0] if kind in (Kind.BREACH, Kind.BREACH_WARNING) else None)
+    return write(kind, lang, facts, facts.promises[0] if kind in notices.ABOUT_A_PROMISE else None)
+
+
+def shift() -> Handover:
+    """One ticket that waits to be taken, and twelve others."""
+    cases = [Case(231 + n, f"GEN-{n:03}", "", "limit", Severity.URGENT, Status.OPEN, AT - 3_600_000) for n in range(13)]
+    clocks = [OfTicket(231, "R7", "dispatch", AT + 900_000, risk="feared"), OfTicket(232, "R7", "dispatch", AT - 1)]
+    return handover(cases, [], clocks, AT - 86_400_000, AT)
+
+
+SHIFT = shift()
+
+
+def of_no_ticket(lang: str) -> dict[Kind, Text]:
+    one, two = written(Kind.BREACH, lang, "startless"), written(Kind.DISPATCH_ALERT, lang, "overheated")
+    return {
+        Kind.UNREACHABLE: write_unreachable(lang, "Ada Lin", one),
+        Kind.CONTACT_BOUNCED: write_bounced(lang, "Ada Lin", "sms", "+8613800000000", "HTTP 400, code 21614"),
+        Kind.DIGEST: gather(lang, [one, two, *[two] * 100]),
+        Kind.HANDOVER: write_handover(
+            lang, SHIFT, AT + 86_400_000, "Asia/Shanghai", "https://fettle.example.com/handover"
+        ),
+    }
+
+
+def plain_of(text: Text) -> str:
     return f"{text.subject}\n\n{text.body}"
+
+
+def snapshots() -> Iterator[tuple[str, str]]:
+    """Every notice in every language, as plain text and as a page: name of the file, and what stands in it."""
+    for lang in LANGS:
+        texts = {f"{kind}.{case}": written(kind, lang, case) for kind in OF_TICKETS for case in CASES}
+        for name, text in {**texts, **of_no_ticket(lang)}.items():
+            yield f"{name}.{lang}.txt", plain_of(text)
+            yield f"{name}.{lang}.html", text.html
 
 
 def columns(line: str) -> int:
@@ -93,13 +146,103 @@ def columns(line: str) -> int:
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("name", "text"), [pytest.param(*one, id=one[0]) for one in snapshots()])
+def test_every_notice_reads_as_written_down(name: str, text: str) -> None:
+    assert text == (SNAPSHOTS / name).read_text("utf-8")
+    if name.endswith(".txt"):
+        # A list holds the subjects of others, and their links.
+        lines = [] if name.startswith(Kind.DIGEST) else text.splitlines()[1:]
+        assert max(map(columns, lines), default=0) <= 66, "too wide for a phone"
+
+
 @pytest.mark.parametrize("lang", LANGS)
-@pytest.mark.parametrize("kind", Kind)
-def test_every_notice_reads_as_written_down(kind: Kind, lang: str, case: str) -> None:
-    written = (SNAPSHOTS / f"{kind}.{case}.{lang}.txt").read_text("utf-8")
-    assert snapshot(kind, lang, case) == written
-    assert max(map(columns, written.splitlines()[1:])) <= 66, "too wide for a phone"
+@pytest.mark.parametrize("kind", OF_TICKETS)
+def test_a_page_says_what_the_plain_text_says(kind: Kind, lang: str) -> None:
+    text = written(kind, lang, "startless")
+    page = Page()
+    page.feed(text.html)
+    # Every word of the text is there in its order, but for marks of lists, colons of tables, and links that are buttons.
+    said = [line.strip("-· ") for line in text.body.splitlines() if not line.startswith("http")]
+    assert squeezed("".join(page.said)) == squeezed(text.subject * 2 + "".join(said))
+    assert page.links == [line for line in text.body.splitlines() if line.startswith("http")]
+
+
+def squeezed(text: str) -> str:
+    """Without spaces, colons and the words of the buttons."""
+    for left_out in ("Open the page", "打开页面"):
+        text = text.replace(left_out, "")
+    return re.sub(r"[\s::\uff1a]", "", text)
+
+
+class Page(HTMLParser):
+    """What a reader of an HTML letter sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.names: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.names |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name == "href"]
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+
+EVIL = '<img src=x onerror=alert(1)>"\'><a href="https://evil.example/">here</a> https://evil.example/'
+
+
+@pytest.mark.parametrize("kind", OF_TICKETS)
+def test_a_page_shows_nothing_from_outside_and_escapes_everything(kind: Kind) -> None:
+    nasty = replace(
+        STARTLESS, site=EVIL, customer=EVIL, device_id=EVIL, technician=EVIL, kind="fault_code", subject=EVIL,
+        machines=(EVIL, EVIL), evidence={"text": EVIL},
+    )  # fmt: skip
+    text = write(kind, "en", nasty, PROMISES[0])
+    page = Page()
+    page.feed(text.html)
+    assert page.tags <= {
+        "html", "head", "meta", "title", "body", "div", "h1", "table", "tr", "td", "ul", "li", "p", "br", "a",
+    }  # fmt: skip
+    assert page.names <= {"lang", "charset", "name", "content", "style", "role", "href"}
+    assert all(link.startswith("https://fettle.example.com/") for link in page.links)
+
+
+def test_only_links_of_ours_are_links() -> None:
+    body = "https://evil.example/\n\n- x\n  https://evil.example/\n\nhttps://fettle.example.com/tickets/1\n"
+    page = Page()
+    page.feed(letter("en", "s", body, {"https://fettle.example.com/tickets/1"}, "Open"))
+    assert page.links == ["https://fettle.example.com/tickets/1"]
+    assert page.said.count("https://evil.example/") == 2
+
+
+def test_a_list_of_notices_is_bounded_and_leads_to_each() -> None:
+    text = of_no_ticket("en")[Kind.DIGEST]
+    assert text.subject.startswith("102 notices: Promise missed")
+    assert text.body.count("\n- ") == notices.NOTICES_LISTED
+    assert "… and 2 more" in text.body
+    assert text.body.count("https://fettle.example.com/tickets/231") == notices.NOTICES_LISTED
+
+
+def test_one_notice_alone_is_no_list() -> None:
+    text = written(Kind.BREACH, "en", "startless")
+    assert gather("en", [text]) is text
+
+
+def test_a_site_s_outage_is_one_notice_with_a_list() -> None:
+    names = tuple(f"GX-{n}" for n in range(1, 31))
+    facts = replace(STARTLESS, kind="silent", device_id="", profile=None, evidence={"scope": "site"}, machines=names)
+    body = write(Kind.DISPATCH_ALERT, "en", facts).body
+    assert [line for line in body.splitlines() if line.startswith("- GX")] == [f"- {one}" for one in names[:20]]
+    assert "- … and 10 more" in body
+    assert [one.kind for one in notices_for(OPENED, facts, [TECHNICIAN], None, AT)] == ["dispatch_alert"]
+    # Mostly it is routine, and then operations hear of it at once all the same: we are blind there.
+    (told,) = notices_for(OPENED, replace(facts, severity=Severity.ROUTINE), [TECHNICIAN, OPS], None, AT)
+    assert (told.kind, told.severity, told.body.count("- GX")) == ("routine_opened", Severity.URGENT, 20)
 
 
 def test_languages_have_the_same_texts_with_the_same_names_in_them() -> None:
@@ -207,7 +350,14 @@ NASTY = st.text(min_size=1) | st.sampled_from(
 )
 
 
-@given(site=NASTY, customer=NASTY, device_id=NASTY, text=NASTY, kind=st.sampled_from(Kind), lang=st.sampled_from(LANGS))
+@given(
+    site=NASTY,
+    customer=NASTY,
+    device_id=NASTY,
+    text=NASTY,
+    kind=st.sampled_from(OF_TICKETS),
+    lang=st.sampled_from(LANGS),
+)
 def test_nobody_adds_lines_headers_or_templates(
     site: str, customer: str, device_id: str, text: str, kind: Kind, lang: str
 ) -> None:
@@ -243,6 +393,7 @@ EVERYBODY = [TECHNICIAN, OTHER_TECHNICIAN, OPS, MANAGER, GONE, MUTE, CONTACT, ST
 CUSTOMER = Customer(70, "office@customer.example", "zh")
 OPENED, RESOLVED = Event(Happening.OPENED), Event(Happening.RESOLVED)
 DISPATCHED, RECURRED = Event(Happening.DISPATCHED, turn=17), Event(Happening.RECURRED, turn=1)
+ARRANGED, ON_SITE, CLOSED = (Event(what) for what in (Happening.ARRANGED, Happening.ON_SITE, Happening.CLOSED))
 WARNED, BREACHED = (Event(what, PROMISES[0]) for what in (Happening.WARNED, Happening.BREACHED))
 ROOM = Recipient("room", "webhook", "ops", "zh")
 
@@ -262,6 +413,9 @@ def told(event: Event, people: list[Person] = EVERYBODY, facts: Facts = STARTLES
         (WARNED, {"breach_warning tech", "breach_warning tech2", "breach_warning ops"}),
         (BREACHED, {"breach ops", "breach boss"}),
         (RESOLVED, {"fault_resolved office", "fault_resolved site"}),
+        (ARRANGED, {"technician_arranged office", "technician_arranged site"}),
+        (ON_SITE, {"technician_on_site office", "technician_on_site site"}),
+        (CLOSED, {"how_was_it office", "how_was_it site"}),
     ],
 )
 def test_each_hears_what_is_theirs(event: Event, hearers: set[str]) -> None:
@@ -277,10 +431,37 @@ def test_a_machine_not_on_hire_tells_no_customer() -> None:
     assert told(RESOLVED, customer=None) == set()
 
 
-@pytest.mark.parametrize("severity", [Severity.ROUTINE, Severity.NOTE])
-@pytest.mark.parametrize("event", [OPENED, RESOLVED])
-def test_routine_pages_nobody(event: Event, severity: Severity) -> None:
-    assert told(event, facts=replace(STARTLESS, severity=severity)) == set()
+@pytest.mark.parametrize("event", [OPENED, RESOLVED, DISPATCHED, ARRANGED, CLOSED])
+def test_routine_pages_nobody_and_notes_tell_nobody(event: Event) -> None:
+    assert told(event, facts=replace(STARTLESS, severity=Severity.NOTE), room=ROOM) == set()
+    routine = {"routine_opened ops"} if event is OPENED else set()
+    assert told(event, facts=replace(STARTLESS, severity=Severity.ROUTINE), room=ROOM) == routine
+
+
+def test_who_has_a_contact_is_told_even_without_e_mail() -> None:
+    assert told(OPENED, [replace(MUTE, has_contact=True)], customer=None) == {"dispatch_alert "}
+    two = [Person(n, "technician", "", "en", has_contact=True) for n in (1, 2)]
+    assert [one.person_id for one in notices_for(OPENED, STARTLESS, two, None, AT)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("event", "severity", "told_as"),
+    [
+        (OPENED, Severity.EMERGENCY, {Severity.EMERGENCY}),
+        (OPENED, Severity.ROUTINE, {Severity.ROUTINE}),
+        (RESOLVED, Severity.EMERGENCY, {Severity.URGENT}),
+        (CLOSED, Severity.EMERGENCY, {Severity.ROUTINE}),
+        (ARRANGED, Severity.URGENT, {Severity.URGENT}),
+    ],
+)
+def test_good_news_is_no_emergency(event: Event, severity: Severity, told_as: set[Severity]) -> None:
+    queued = notices_for(event, replace(STARTLESS, severity=severity), EVERYBODY, CUSTOMER, AT)
+    assert {one.severity for one in queued} == told_as
+
+
+def test_another_technician_is_another_turn_of_events() -> None:
+    causes = [notices_for(replace(ARRANGED, who=who), STARTLESS, [], CUSTOMER, AT)[0].cause for who in (1, 2, 1)]
+    assert (len(set(causes)), causes[0]) == (2, causes[2])
 
 
 def test_who_has_taken_a_ticket_is_warned_alone() -> None:
@@ -324,7 +505,5 @@ def test_causes_differ_by_kind_turn_promise_and_hearer_and_hold_no_address() -> 
 
 
 if __name__ == "__main__":
-    for kind in Kind:
-        for case in CASES:
-            for lang in LANGS:
-                SNAPSHOTS.joinpath(f"{kind}.{case}.{lang}.txt").write_text(snapshot(kind, lang, case), "utf-8")
+    for name, text in snapshots():
+        SNAPSHOTS.joinpath(name).write_text(text, "utf-8")

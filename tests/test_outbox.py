@@ -32,7 +32,7 @@ from structlog.testing import capture_logs
 from monitor.notify.channels import Channel, Settings, channels
 from monitor.notify.logfile import LogFile
 from monitor.notify.mail import Mail, Relay, parse_smtp_url
-from monitor.notify.message import Message, NotNow, Refused, Undelivered, Unreachable
+from monitor.notify.message import Bounced, Message, NotNow, Refused, Undelivered, Unreachable
 from monitor.notify.outbox import CLAIM_MS, MAX_TRIES, Delivered, Outbox, setback, wait_ms
 from monitor.notify.webhook import Target, Webhook, is_inside, parse_webhook_url
 from monitor.store.database import Database, open_database
@@ -120,19 +120,33 @@ def test_a_letter_arrives_as_it_was_written() -> None:
     assert message_id.endswith("@example.com>")
 
 
+def test_a_letter_with_html_has_the_plain_text_too() -> None:
+    postbox, page = Postbox(), '<!DOCTYPE html>\n<html lang="zh"><p>设备 &lt;GEN-014&gt;</p></html>\n'
+    with serving(postbox) as relay:
+        send(Mail(relay), replace(MESSAGE, html=page))
+    ((_, letter),) = postbox.letters
+    assert letter.get_content_type() == "multipart/alternative"
+    # The last one is the one that is shown where it can be (RFC 2046).
+    plain, html = letter.iter_parts()
+    assert [part.get_content_type() for part in (plain, html)] == ["text/plain", "text/html"]
+    assert plain.get_content().replace("\r\n", "\n") == BODY
+    assert html.get_content().replace("\r\n", "\n") == page
+    assert letter["Subject"] == SUBJECT
+
+
 @pytest.mark.parametrize(
     "recipient",
     ["", "nobody", "a@b.c, d@e.f", "a@b.c\nBcc: all@example.com", "A <a@b.c>", "a b@c.d", "a@", "a@-b", "名@例.公司"],
 )
 def test_what_is_no_address_is_refused_before_anything_is_sent(recipient: str) -> None:
     message = Message(1, "c", "breach", 1, recipient, "en", "s", "b", NOW)
-    assert isinstance(failing(Mail(Relay("127.0.0.1", 9, "none", "f@example.com")), message), Refused)
+    assert type(failing(Mail(Relay("127.0.0.1", 9, "none", "f@example.com")), message)) is Bounced
 
 
 @pytest.mark.parametrize(
     ("postbox", "error", "words"),
     [
-        (Postbox(refuses={"tech@example.com": "550 no such user"}), Refused, "550 no such user"),
+        (Postbox(refuses={"tech@example.com": "550 no such user"}), Bounced, "550 no such user"),
         (Postbox(refuses={"tech@example.com": "450 greylisted"}), NotNow, "450 greylisted"),
         (Postbox(to_data="554 spam"), Refused, "554 spam"),
         (Postbox(to_data="451 later"), NotNow, "451 later"),
@@ -433,6 +447,36 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.close()
 
 
+@dataclass
+class Fallen:
+    """What the outbox says that it gave up, or that it fails to send for now."""
+
+    ids: list[tuple[int, bool]] = field(default_factory=list)
+
+    def __call__(self, connection: sa.Connection, notice_id: int, error: Undelivered, now: int, *, final: bool) -> None:
+        # Within the transaction that gives it up.
+        assert connection.in_transaction()
+        assert isinstance(error, Undelivered)
+        assert now >= NOW
+        self.ids.append((notice_id, final))
+
+
+def gathered(database: Database, number: int) -> None:
+    """A message that carries so many notices: the first row."""
+    queue(database, cause="gathered:4:10:0", kind="digest", subject="", body="", link="https://fettle.example/tickets")
+    rows = [
+        {
+            "cause": f"breach:{n}:dispatch:person-4", "kind": "breach", "channel": "email", "ticket_id": None,
+            "recipient": "tech@example.com", "lang": "en", "subject": f"Promise {n} missed", "body": f"It is {n}.\n",
+            "link": f"https://fettle.example/tickets/{n}", "status": "queued", "tries": 0, "queued_at": NOW,
+            "next_try_at": NOW, "gathered_in": 1, "severity": "emergency" if n == number else "urgent",
+        }
+        for n in range(1, number + 1)
+    ]  # fmt: skip
+    with database.begin() as connection:
+        connection.execute(sa.insert(notice), rows)
+
+
 def queue(database: Database, number: int = 1, who: str = "person-4", **columns: object) -> None:
     rows = [
         {
@@ -644,3 +688,82 @@ def test_logs_name_the_notice_and_nobody(database: Database) -> None:
         box(database, Wire(lambda _: Refused("550 tech@example.com unknown"))).deliver_due(NOW)
     assert [(entry["notice"], entry["fate"]) for entry in logs] == [(1, "failed")]
     assert "example.com" not in str(logs)
+
+
+# --- messages that carry several -----------------------------------------------------------------------------------
+
+
+def statuses(database: Database) -> list[str]:
+    with database.connect() as connection:
+        return list(connection.scalars(sa.select(notice.c.status).order_by(notice.c.id)))
+
+
+def test_what_is_gathered_goes_as_one_list_the_gravest_first(database: Database) -> None:
+    gathered(database, 3)
+    sent: list[Message] = []
+    outbox = box(database, Wire(lambda message: sent.append(message)))
+    assert outbox.backlog(NOW) == (1, 0, 0)
+    assert outbox.deliver_due(NOW) == Delivered(sent=1)
+    assert [line for line in sent[0].body.splitlines() if line.startswith("·")] == [
+        "· Promise 3 missed", "· Promise 1 missed", "· Promise 2 missed",
+    ]  # fmt: skip
+    assert "https://fettle.example/tickets/2" in sent[0].body
+    assert (sent[0].cause, sent[0].kind, sent[0].link) == (
+        "gathered:4:10:0",
+        "digest",
+        "https://fettle.example/tickets",
+    )
+    assert statuses(database) == ["sent"] * 4
+    assert outbox.deliver_due(NOW + 10**9) == Delivered()
+
+
+def test_what_was_withdrawn_meanwhile_is_not_in_the_list(database: Database) -> None:
+    gathered(database, 2)
+    with database.begin() as connection:
+        connection.execute(sa.update(notice).where(notice.c.id == 2).values(status="withdrawn"))
+    sent: list[Message] = []
+    box(database, Wire(lambda message: sent.append(message))).deliver_due(NOW)
+    # One alone needs no list: it goes as it was written.
+    assert [(one.subject, one.body, one.kind) for one in sent] == [("Promise 2 missed", "It is 2.\n", "breach")]
+    assert statuses(database) == ["sent", "withdrawn", "sent"]
+
+
+def test_a_list_of_which_nothing_is_left_is_not_sent(database: Database) -> None:
+    gathered(database, 2)
+    with database.begin() as connection:
+        connection.execute(sa.update(notice).where(notice.c.id > 1).values(status="withdrawn"))
+    wire = Wire()
+    assert box(database, wire).deliver_due(NOW) == Delivered()
+    assert (wire.carried, statuses(database)) == ([], ["withdrawn"] * 3)
+
+
+def test_what_is_gathered_never_goes_by_itself(database: Database) -> None:
+    gathered(database, 3)
+    tried: list[int] = []
+
+    def later(message: Message) -> Exception:
+        tried.append(message.notice_id)
+        return NotNow("421 busy")
+
+    assert box(database, Wire(later)).deliver_due(NOW) == Delivered(retried=1)
+    assert (tried, statuses(database)) == ([1], ["queued"] * 4)
+
+
+def test_a_list_that_is_given_up_takes_its_load_with_it(database: Database) -> None:
+    gathered(database, 2)
+    fallen = Fallen()
+    outbox = Outbox(database, {"email": Wire(lambda _: Refused("554 spam"))}, given_up=fallen)
+    assert outbox.deliver_due(NOW) == Delivered(failed=1)
+    assert (statuses(database), fallen.ids) == (["failed"] * 3, [(1, True)])
+
+
+def test_who_asked_is_told_what_fails_for_now_and_what_is_given_up(database: Database) -> None:
+    queue(database)
+    queue(database, channel="pigeon", who="person-5")
+    fallen = Fallen()
+    outbox, now = Outbox(database, {"email": Wire(lambda _: NotNow("later"))}, random.Random(1), given_up=fallen), NOW
+    for _ in range(MAX_TRIES):
+        outbox.deliver_due(now)
+        now = row(database).next_try_at
+    # The channel that is not there at once, the other after three tries and at the end.
+    assert fallen.ids == [(2, True), (1, False), (1, True)]

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from monitor.store.access import Role, create_token, revoke_token
 from monitor.store.database import Database, migrate, open_database
-from monitor.store.registry import Refused, Registry
-from monitor.store.schema import customer, device, person, site, token
+from monitor.store.hire import Hire
+from monitor.store.registry import Conflict, Refused, Registry
+from monitor.store.schema import customer, device, person, rental, site, token
 from monitor.store.watching import newest_boot
 
 NOW = 1_763_877_900_000
@@ -85,6 +86,40 @@ def test_a_name_stands_for_one_valid_token(database: Database) -> None:
     with database.connect() as connection:
         roles = connection.scalars(sa.select(token.c.role).order_by(token.c.id)).all()
     assert roles == ["ops", "manager"]
+
+
+def test_a_rental_from_now_on_leaves_one_that_is_planned_alone(registry: Registry) -> None:
+    registry.add_rental("GX-1", "Metro JV", "site@metro.example", lang="en", now=NOW)
+    hire = Hire(registry.database, "test")
+    hire.end_rental(1, NOW + 1000, NOW)
+    hire.add_rental("GX-1", NOW + 5000, None, NOW, customer_id=1)
+    for moment in (NOW, NOW + 2000, NOW + 4999):
+        with pytest.raises(Conflict, match="on hire in this period already: rental 2"):
+            registry.add_rental("GX-1", "Metro JV", "site@metro.example", lang="en", now=moment)
+    with pytest.raises(Conflict, match="rental 2"):
+        hire.end_rental(1, NOW + 6000, NOW)
+    with registry.database.connect() as connection:
+        periods = connection.execute(sa.select(rental.c.starts_at, rental.c.ends_at).order_by(rental.c.id)).all()
+    assert [tuple(period) for period in periods] == [(NOW, NOW + 1000), (NOW + 5000, None)]
+
+
+@pytest.mark.parametrize("place", [(91.0, 0.0), (0.0, 181.0), (float("nan"), 0.0)])
+def test_a_site_lies_on_earth(registry: Registry, place: tuple[float, float]) -> None:
+    with pytest.raises(Refused, match="lat_deg lies between -90 and 90"):
+        registry.add_site("Nowhere", remote=False, timezone="UTC", place=place, now=NOW)
+
+
+def test_of_a_site_only_what_is_named_is_changed(registry: Registry) -> None:
+    site_id = registry.add_site("Dock 9", remote=False, timezone="UTC", now=NOW)
+    with pytest.raises(Refused, match="name: of a site only"):
+        registry.change_site(site_id, {"name": "Dock 10"}, NOW)
+    with pytest.raises(Refused, match="both or none"):
+        registry.change_site(site_id, {"lat_deg": 1.0}, NOW)
+    with pytest.raises(LookupError):
+        registry.change_site(99, {"remote": True}, NOW)
+    registry.change_site(site_id, {"remote": True}, NOW)
+    with registry.database.connect() as connection:
+        assert tuple(connection.execute(sa.select(site)).one())[1:4] == ("Dock 9", True, "UTC")
 
 
 def test_errors_of_the_database_hold_no_values(database: Database) -> None:

@@ -97,6 +97,19 @@ def sign(kind: str, subject: str, confidence: float) -> Fault:
         ([("anomaly", COOLANT, 0.6), ("trend", OIL, 0.5)], 0.8),
         ([("anomaly", COOLANT, 0.6), ("anomaly", OIL, 0.5)], 0.6),  # one detector, one reason to err
         ([("anomaly", COOLANT, 0.6), ("trend", COOLANT, 0.5)], 0.6),  # one sensor, one reason to err
+        # A fourth sign of a kind may be the only one on a sensor that no other kind speaks of.
+        (
+            [
+                ("peer", COOLANT, 0.25),
+                ("peer", OIL, 0.5),
+                ("peer", VIBRATION, 0.5),
+                ("peer", "", 0.5),
+                ("anomaly", OIL, 0.5),
+                ("trend", VIBRATION, 0.5),
+                ("sensor", "", 0.5),
+            ],
+            0.90625,
+        ),
         # The surest sign is not always part of the best choice.
         ([("anomaly", COOLANT, 0.6), ("anomaly", OIL, 0.5), ("trend", COOLANT, 0.5)], 0.75),
         ([("anomaly", COOLANT, 0.5), ("trend", OIL, 0.5), ("peer", VIBRATION, 0.5)], 0.875),

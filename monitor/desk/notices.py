@@ -15,10 +15,13 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import jinja2
+from babel import Locale
 from babel.dates import format_datetime, get_timezone
 from babel.numbers import format_decimal
 
 from monitor.desk.commitments import Commitment
+from monitor.desk.handover import Case, Handover
+from monitor.desk.letter import letter
 from monitor.devices import FaultKind, Limits, Profile, Sensor, Severity
 
 LANGS = ("zh", "en")
@@ -35,6 +38,32 @@ class Kind(StrEnum):
     BREACH = "breach"
     FAULT_NOTICED = "fault_noticed"
     FAULT_RESOLVED = "fault_resolved"
+    TECHNICIAN_ARRANGED = "technician_arranged"
+    TECHNICIAN_ON_SITE = "technician_on_site"
+    HOW_WAS_IT = "how_was_it"
+    ROUTINE_OPENED = "routine_opened"
+    """For the day's list of those who plan."""
+    UNREACHABLE = "unreachable"
+    """To operations: somebody could not be told something."""
+    CONTACT_BOUNCED = "contact_bounced"
+    """To operations: an address is dead."""
+    DIGEST = "digest"
+    """Carries several notices to one person."""
+    TAKEN = "taken"
+    """Whoever was asked need not answer any more."""
+    REMINDER = "reminder"
+    """Whoever has accepted should be on the way, or on site, by now."""
+    EXPIRED = "expired"
+    """The acceptance led nowhere, and the ticket is offered again."""
+    UNTAKEN = "untaken"
+    """Nobody has taken it yet."""
+    AT_RISK = "at_risk"
+    """A promise will hardly be kept, as it stands."""
+    HANDOVER = "handover"
+    """What whoever comes on takes over."""
+
+
+ABOUT_A_PROMISE = (Kind.BREACH_WARNING, Kind.BREACH, Kind.AT_RISK)
 
 
 class Happening(StrEnum):
@@ -52,6 +81,10 @@ class Happening(StrEnum):
     WARNED = "warned"
     BREACHED = "breached"
     RESOLVED = "resolved"
+    ARRANGED = "arranged"
+    """A technician has taken it."""
+    ON_SITE = "on_site"
+    CLOSED = "closed"
 
 
 TOLD = {
@@ -63,14 +96,39 @@ TOLD = {
     Happening.WARNED: (Kind.BREACH_WARNING,),
     Happening.BREACHED: (Kind.BREACH,),
     Happening.RESOLVED: (Kind.FAULT_RESOLVED,),
+    Happening.ARRANGED: (Kind.TECHNICIAN_ARRANGED,),
+    Happening.ON_SITE: (Kind.TECHNICIAN_ON_SITE,),
+    Happening.CLOSED: (Kind.HOW_WAS_IT,),
 }
+# Of a routine ticket, those who plan hear once a day that it is there; it pages nobody.
+TOLD_OF_ROUTINE = {Happening.OPENED: (Kind.ROUTINE_OPENED,)}
 
 # The customer of the rental, and nobody else, hears the kinds that are not named here.
 ROLES = {
     Kind.DISPATCH_ALERT: ("technician",),
     Kind.BREACH_WARNING: ("technician", "ops"),
     Kind.BREACH: ("ops", "manager"),
+    Kind.TAKEN: ("technician",),
+    Kind.REMINDER: ("technician",),
+    Kind.EXPIRED: ("technician",),
+    Kind.UNTAKEN: ("ops", "manager"),
+    Kind.AT_RISK: ("ops",),
+    Kind.HANDOVER: ("technician",),
+    Kind.ROUTINE_OPENED: ("ops",),
+    Kind.UNREACHABLE: ("ops",),
+    Kind.CONTACT_BOUNCED: ("ops",),
 }
+# What is no emergency, whatever the ticket is: it waits for the end of quiet hours, or for the day's message.
+AT_MOST = {
+    Kind.TECHNICIAN_ARRANGED: Severity.URGENT,
+    Kind.TECHNICIAN_ON_SITE: Severity.URGENT,
+    Kind.FAULT_RESOLVED: Severity.URGENT,
+    Kind.CONTACT_BOUNCED: Severity.URGENT,
+    Kind.HOW_WAS_IT: Severity.ROUTINE,
+}
+MACHINES_LISTED = 20
+NOTICES_LISTED = 100
+HANDOVER_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +141,16 @@ class Event:
     turn: int = 0
     warns: tuple[str, ...] = ()
     """The roles that the standard's clause warns; none: those that a warning is for anyway."""
+    who: int | None = None
+    """The technician it is about: another one is another event."""
 
     @property
     def name(self) -> str:
         """What tells this event from the others of its ticket."""
         if self.promise:
             return self.promise.kind
+        if self.who is not None:
+            return f"{self.turn}-{self.who}"
         return f"raised-{self.turn}" if self.what in (Happening.RAISED, Happening.RAISED_UNHEARD) else str(self.turn)
 
 
@@ -112,15 +174,33 @@ class Facts:
     resolved_at: int | None = None
     technician_id: int | None = None
     """The technician who has taken the ticket: warnings then page no other technician."""
+    technician: str = ""
+    """Their name, as the customer is told."""
+    arrives: tuple[int, int] | None = None
+    """Between when and when the technician is expected, where that is known."""
+    machines: tuple[str, ...] = ()
+    """The machines of a ticket that concerns several (a site without signal)."""
     ticket_url: str = ""
     machine_url: str = ""
+    customer_url: str = ""
+    """The customer's own page, where they need no account (monitor/links.py); without one they are sent to the
+    machine's."""
+    answer_by: int | None = None
+    """Until when somebody who is asked has to answer, or has to be further, so far as it ends by itself."""
+    awaits: str = ""
+    """Of a reminder: what is awaited, `depart` or `arrive`."""
+    said: Mapping[str, Sequence[str]] | None = None
+    """Further lines, by language."""
 
 
 class Text(NamedTuple):
-    """A notice's words: a subject of one line, a body of short ones."""
+    """A notice's words: a subject of one line, a body of short ones, and the same as a simple HTML page. `link`: where
+    it points to, which also stands in the body."""
 
     subject: str
     body: str
+    html: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +213,12 @@ class Person:
     lang: str
     customer_id: int | None = None
     disabled: bool = False
+    has_contact: bool = False
+    """Whether there is a way to them beside their e-mail (a row of `contact`)."""
+
+    @property
+    def can_be_told(self) -> bool:
+        return not self.disabled and (self.has_contact or bool(self.email.strip()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,26 +231,33 @@ class Customer:
 
 
 class Recipient(NamedTuple):
-    """One who hears a notice. `key` names them in the cause without giving their address away."""
+    """One who hears a notice. `key` names them in the cause without giving their address away. How a person is told is
+    decided when it is queued (monitor/engine/telling.py); without contacts it is by their e-mail, named here."""
 
     key: str
     channel: str
     address: str
     lang: str
+    person_id: int | None = None
 
 
 class Notice(NamedTuple):
-    """A row of the outbox to be. `cause` is its idempotency key: the same cause is queued once."""
+    """A row of the outbox to be. `cause` is its idempotency key: the same cause is queued once. With a `person_id`
+    it is told by that person's contacts (monitor/engine/telling.py), and `channel` and `recipient` say nothing yet."""
 
     cause: str
-    kind: Kind
-    ticket_id: int
+    kind: str
+    ticket_id: int | None
     channel: str
     recipient: str
     lang: str
     subject: str
     body: str
     next_try_at: int
+    html: str = ""
+    link: str = ""
+    person_id: int | None = None
+    severity: Severity = Severity.URGENT
 
 
 # --- who hears what ------------------------------------------------------------------------------------------------
@@ -180,14 +273,13 @@ def notices_for(
 ) -> list[Notice]:
     """The notices that an event causes. `room` is the operators' webhook, where there is one.
 
-    Routine tickets and mere notes page nobody and tell the customer nothing.
+    Routine tickets page nobody and tell the customer nothing; mere notes tell nobody anything.
     """
-    if not facts.severity.makes_bad:
-        return []
+    told = TOLD if facts.severity.makes_bad else TOLD_OF_ROUTINE if facts.severity is Severity.ROUTINE else {}
     people = list(people)
     texts: dict[tuple[Kind, str], Text] = {}
     queued: list[Notice] = []
-    for kind in TOLD[event.what]:
+    for kind in told.get(event.what, ()):
         roles = event.warns if kind is Kind.BREACH_WARNING else ()
         for recipient in recipients(kind, people, customer, roles, technician_id=facts.technician_id, room=room):
             said = (kind, recipient.lang)
@@ -210,14 +302,15 @@ def recipients(
 
     `customer` is None where the machine is not on hire.
     """
-    there = [person for person in people if person.email.strip() and not person.disabled]
+    there = [person for person in people if person.can_be_told]
     if kind not in ROLES:
         return _each_once(_customers(there, customer))
     hearers = [person for role in roles or ROLES[kind] for person in _in_role(role, there, technician_id)]
     if kind is Kind.DISPATCH_ALERT and not hearers:
         # Without any technician the alert must not go unheard.
         hearers = _in_role("ops", there, None)
-    return _each_once([*map(_recipient, hearers), *([room] if room else [])])
+    shown = [room] if room and kind is not Kind.ROUTINE_OPENED else []
+    return _each_once([*map(_recipient, hearers), *shown])
 
 
 def _in_role(role: str, people: Sequence[Person], technician_id: int | None) -> list[Person]:
@@ -239,32 +332,62 @@ def _customers(people: Sequence[Person], customer: Customer | None) -> Iterator[
 
 
 def _recipient(person: Person) -> Recipient:
-    return Recipient(f"person-{person.id}", "email", person.email.strip(), language(person.lang))
+    return Recipient(f"person-{person.id}", "email", person.email.strip(), language(person.lang), person.id)
 
 
 def _each_once(hearers: Iterable[Recipient]) -> list[Recipient]:
-    return list({(one.channel, one.address.casefold()): one for one in reversed(list(hearers))}.values())[::-1]
+    def address(one: Recipient) -> tuple[str, str]:
+        return one.channel, one.address.casefold() or one.key
+
+    return list({address(one): one for one in reversed(list(hearers))}.values())[::-1]
 
 
 def _notice(event: Event, kind: Kind, facts: Facts, recipient: Recipient, text: Text, now: int) -> Notice:
+    cause = f"{kind}:{facts.ticket_id}:{event.name}:{recipient.key}"
+    # Where a whole site is silent we are blind: those who plan hear it now, though nobody has to drive.
+    blind = kind is Kind.ROUTINE_OPENED and not facts.device_id
+    severity = Severity.URGENT if blind else facts.severity
+    return addressed(recipient, cause, kind, text, now, severity=severity, ticket_id=facts.ticket_id)
+
+
+def addressed(
+    recipient: Recipient, cause: str, kind: Kind, text: Text, now: int, *, severity: Severity,
+    ticket_id: int | None = None,
+) -> Notice:  # fmt: skip
+    """A notice to one recipient, to go out at `now` or later. `severity` is that of what it is about."""
     return Notice(
-        cause=f"{kind}:{facts.ticket_id}:{event.name}:{recipient.key}",
-        kind=kind,
-        ticket_id=facts.ticket_id,
-        channel=recipient.channel,
-        recipient=recipient.address,
-        lang=recipient.lang,
-        subject=text.subject,
-        body=text.body,
-        next_try_at=now,
-    )
+        cause=cause, kind=kind, ticket_id=ticket_id, channel=recipient.channel, recipient=recipient.address,
+        lang=recipient.lang, subject=text.subject, body=text.body, next_try_at=now, html=text.html, link=text.link,
+        person_id=recipient.person_id, severity=_at_most(severity, AT_MOST.get(kind)),
+    )  # fmt: skip
+
+
+def _at_most(severity: Severity, most: Severity | None) -> Severity:
+    order = list(Severity)
+    return severity if most is None or order.index(severity) > order.index(most) else most
+
+
+def notice_to(
+    person: Person, kind: Kind, name: str, facts: Facts, now: int, promise: Commitment | None = None
+) -> Notice:
+    """One notice to one person, whatever the severity. `name` tells this one from others of its kind and ticket."""
+    recipient = _recipient(person)
+    text = write(kind, recipient.lang, facts, promise)
+    cause = f"{kind}:{facts.ticket_id}:{name}:{recipient.key}"
+    return addressed(recipient, cause, kind, text, now, severity=facts.severity, ticket_id=facts.ticket_id)
+
+
+def letter_to(person: Person, kind: Kind, name: str, text: Text, now: int, *, severity: Severity) -> Notice:
+    """What one person is to hear that is about no ticket. `name` tells it from others of its kind."""
+    recipient = _recipient(person)
+    return addressed(recipient, f"{kind}:{name}:{recipient.key}", kind, text, now, severity=severity)
 
 
 # --- in which words ------------------------------------------------------------------------------------------------
 
 
 def write(kind: Kind, lang: str, facts: Facts, promise: Commitment | None = None) -> Text:
-    """The words of a notice. Warnings and breaches need the `promise` they are about.
+    """The words of a notice. Those ABOUT_A_PROMISE need the `promise` they are about.
 
     Whatever comes from outside is one clean line before it enters the text, so nobody can add lines or headers.
     """
@@ -272,8 +395,70 @@ def write(kind: Kind, lang: str, facts: Facts, promise: Commitment | None = None
     known = _known(lang, facts, kind)
     if promise is not None:
         known["promise"] = _in_words(promise, lang, facts.timezone)
-    subject = _say(lang, f"notice.{kind}.subject", **known)
-    return Text(_one_line(subject, SUBJECT_CHARS), _say(lang, f"notice.{kind}.body", **known).strip() + "\n")
+    return _text_of(lang, kind, known)
+
+
+def write_unreachable(lang: str, name: str, missed: Text) -> Text:
+    """To operations: what somebody was to be told, and could not be."""
+    known = {"name": _one_line(name), "missed": _one_line(missed.subject, SUBJECT_CHARS), "link": missed.link}
+    return _text_of(language(lang), Kind.UNREACHABLE, known)
+
+
+def write_bounced(lang: str, name: str, channel: str, address: str, why: str) -> Text:
+    """To operations: an address is dead. `name`: whose it is, '' where that is not known."""
+    lang = language(lang)
+    called = _texts(lang).get(f"channel.{channel}", _one_line(channel))
+    known = {"name": _one_line(name), "channel": called, "address": _one_line(address), "why": _one_line(why)}
+    return _text_of(lang, Kind.CONTACT_BOUNCED, known)
+
+
+def write_handover(lang: str, told: Handover, until_at: int | None, timezone: str, link: str) -> Text:
+    """To whoever comes on, until that moment: what happened in the shift before, what is open, what is promised."""
+    lang = language(lang)
+    short = told.shortened(HANDOVER_LINES)
+
+    def named(case: Case) -> str:
+        where = _one_line(case.device_id or case.site, 40) or _text(lang, "word.everything")
+        return f"#{case.ticket_id} {where}"
+
+    known = {
+        "tally": short.tally, "starts": moment(told.end_at, timezone, lang),
+        "until": moment(until_at, timezone, lang) if until_at is not None else "", "left_out": short.left_out,
+        "promised": [
+            {"what": named(one.case), "pending": _text(lang, f"pending.{one.clock.kind}"),
+             "standard_id": one.clock.standard_id, "outlook": _text(lang, f"outlook.{one.outlook}"),
+             "due": moment(one.clock.due_at, timezone, lang)}
+            for one in short.promised
+        ],
+        "open": [
+            {"what": named(case), "severity": _text(lang, f"severity.{case.severity}"),
+             "opened": moment(case.opened_at, timezone, lang)}
+            for case in short.open
+        ],
+        "link": link,
+    }  # fmt: skip
+    return _text_of(lang, Kind.HANDOVER, known)
+
+
+def gather(lang: str, texts: Sequence[Text]) -> Text:
+    """Several notices to one person as one message with a list, in the order in which they come."""
+    if len(texts) == 1:
+        return texts[0]
+    listed = texts[:NOTICES_LISTED]
+    known = {
+        "number": len(texts), "first": _one_line(texts[0].subject, SUBJECT_CHARS),
+        "items": [{"subject": _one_line(one.subject, SUBJECT_CHARS), "link": one.link} for one in listed],
+        "more": len(texts) - len(listed),
+    }  # fmt: skip
+    return _text_of(language(lang), Kind.DIGEST, known, [one.link for one in listed])
+
+
+def _text_of(lang: str, kind: Kind, known: Mapping[str, object], links: Sequence[str] = ()) -> Text:
+    link = str(known.get("link", ""))
+    subject = _one_line(_say(lang, f"notice.{kind}.subject", **known), SUBJECT_CHARS)
+    body = _say(lang, f"notice.{kind}.body", **known).strip() + "\n"
+    ours = {one for one in (link, *links) if one}
+    return Text(subject, body, letter(lang, subject, body, ours, _text(lang, "word.open")), link)
 
 
 def headline(kind: str, subject: str, evidence: Mapping[str, object] | None, profile: Profile | None, lang: str) -> str:
@@ -295,7 +480,7 @@ def language(lang: str) -> str:
 def moment(at: int, timezone: str, lang: str) -> str:
     """A time as people at a site read it, its zone named. `at` is epoch ms UTC."""
     lang, when = language(lang), datetime.fromtimestamp(at / 1000, UTC)
-    pattern, locale = _text(lang, "format.moment"), _text(lang, "format.locale")
+    pattern, locale = _text(lang, "format.moment"), _locale(lang)
     try:
         return format_datetime(when, pattern, tzinfo=get_timezone(timezone), locale=locale)
     except (LookupError, ValueError, OSError):
@@ -330,10 +515,21 @@ def _known(lang: str, facts: Facts, kind: Kind) -> dict[str, object]:
         "plain": plain(*about),
         "particulars": _particulars(facts, lang),
         "opened": moment(facts.opened_at, facts.timezone, lang),
+        "technician": _one_line(facts.technician),
+        "arrives": [moment(at, facts.timezone, lang) for at in facts.arrives or ()],
+        "machines": [_one_line(one) for one in facts.machines[:MACHINES_LISTED]],
+        "machines_more": max(0, len(facts.machines) - MACHINES_LISTED),
         "resolved": moment(facts.resolved_at, facts.timezone, lang) if facts.resolved_at is not None else "",
         "due": [_in_words(one, lang, facts.timezone) for one in running],
-        "link": "".join((facts.machine_url if for_customer else facts.ticket_url).split()),
+        "link": "".join((_customer_link(facts) if for_customer else facts.ticket_url).split()),
+        "answer_by": moment(facts.answer_by, facts.timezone, lang) if facts.answer_by is not None else "",
+        "awaits": facts.awaits,
+        "said": (facts.said or {}).get(lang, ()),
     }
+
+
+def _customer_link(facts: Facts) -> str:
+    return facts.customer_url or facts.machine_url
 
 
 def _in_words(promise: Commitment, lang: str, timezone: str) -> dict[str, str]:
@@ -469,7 +665,7 @@ def _words(evidence: Mapping[str, object], key: str) -> str:
 
 def _figure(number: float | None, lang: str) -> str:
     """Four significant digits, as the language writes them; '' for nothing or zero."""
-    return format_decimal(float(f"{number:.4g}"), locale=_text(lang, "format.locale")) if number else ""
+    return format_decimal(float(f"{number:.4g}"), locale=_locale(lang)) if number else ""
 
 
 def _quantity(number: float, unit: str, lang: str) -> str:
@@ -513,8 +709,19 @@ def _flat(table: Mapping[str, object], above: str) -> Iterator[tuple[str, str]]:
             yield above + name, str(value)
 
 
+@cache
+def _locale(lang: str) -> Locale:
+    """Read once: looked up by its name, it would be most of the time that a notice takes to write."""
+    return Locale.parse(_text(lang, "format.locale"))
+
+
 def _text(lang: str, key: str) -> str:
     return _texts(lang)[key]
+
+
+def say(lang: str, key: str, **known: object) -> str:
+    """One of the texts, by its dotted key."""
+    return _say(language(lang), key, **known)
 
 
 @cache

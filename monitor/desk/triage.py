@@ -23,7 +23,7 @@ Evidence = Mapping[str, object]
 
 _GRAVITY = {Severity.NOTE: 0, Severity.ROUTINE: 1, Severity.URGENT: 2, Severity.EMERGENCY: 3}
 _ORDER = {kind: place for place, kind in enumerate(FaultKind)}
-SIGNS_A_KIND = 3
+SIGNS_A_KIND = 8
 """So many weak signs of one kind are looked at when signs are put together, the surest first."""
 PATIENT_RETURNS = 3
 """A fault that came back more often than this is taken for one that flaps."""
@@ -153,6 +153,10 @@ class Standing:
     tickets: tuple[Case, ...] = ()
     site_machines: int = 0
     site_ticket: int | None = None
+    timezone: str = ""
+    """Of its site; '': it stands at none."""
+    window_until: int | None = None
+    """The end of the declared maintenance or transport that it is in, if it is in one."""
 
     @property
     def on_hire(self) -> bool:
@@ -204,6 +208,8 @@ class Why(StrEnum):
     """Held: it may be nothing."""
     SITE_WINDOW = "site_window"
     """Held: its whole site may be falling silent."""
+    DECLARED = "declared"
+    """Held: maintenance or transport was declared, and it calls nobody."""
     OTHER_STATE = "other_state"
     """Held: its sensor means nothing in what the machine was doing."""
     NOTE = "note"
@@ -238,8 +244,13 @@ def place(fault: Fault, standing: Standing, policy: Policy, now: int, *, persist
         return _joined(Why.RECURRENCE, fault, former, others, policy)
     if fault.severity is Severity.NOTE:
         return Placing(Why.NOTE)
+    if standing.window_until is not None:
+        return Placing(Why.DECLARED, held_until=standing.window_until)
     if out_of_state(fault, standing.profile, policy):
         return Placing(Why.OTHER_STATE)
+    if fault.kind is FaultKind.REPORTED and (case := _gravest(others.tickets)) is not None:
+        # It keeps the name and the evidence of what was found; people's words stand in its course.
+        return replace(_joined(Why.CONSEQUENCE, fault, case, others, policy), lead=None)
     return (
         _as_consequence(fault, others, policy, now)
         or _of_site(fault, others, policy, now, persisted=persisted)
@@ -265,6 +276,11 @@ def alert_wait_ms(fault: Fault, profile: Profile | None, policy: Policy) -> int:
     return round(policy.alert_wait_s * 1000) if may and fault.severity is Severity.URGENT else 0
 
 
+def has_lasted(fault: Fault, open_ms: int, policy: Policy) -> bool:
+    """Whether a fault that has been open for so long deserves its ticket for that, or needs no time to pass."""
+    return fault.confidence >= policy.certain or open_ms >= round(policy.persist_s[fault.kind] * 1000)
+
+
 def graver(one: Severity, other: Severity) -> bool:
     return _GRAVITY[one] > _GRAVITY[other]
 
@@ -282,6 +298,12 @@ def _former(fault: Fault, standing: Standing) -> Case | None:
     """The open ticket that this very fault belonged to, when it was last open."""
     mine = {one.ticket_id for one in standing.faults if one.key == fault.key}
     return next((case for case in standing.tickets if case.id in mine or case.key == fault.key), None)
+
+
+def _gravest(tickets: Sequence[Case]) -> Case | None:
+    """The ticket for which somebody is sent to the machine anyway: what people say of it is the same job."""
+    bad = [case for case in tickets if case.severity.makes_bad]
+    return max(bad, key=lambda case: (_GRAVITY[case.severity], -case.opened_at), default=None)
 
 
 def _fits(rule: Rule, cause: Fault, effect: Fault, profile: Profile | None) -> bool:

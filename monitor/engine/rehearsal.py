@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from monitor.desk.commitments import Standard, service_standard
-from monitor.desk.tickets import Verb
+from monitor.desk.tickets import Resolution, Verb
 from monitor.detect import Bank, Finding
 from monitor.devices import Device, FaultKind, Profile
 from monitor.engine.desk import Addresses, Desk
@@ -33,6 +33,7 @@ QUIET_TICK_MS = 3_600_000
 CONCLUDING_MS = 2 * 3_600_000
 """So long beyond the patience of every profile something may still be concluded from silence: a fault may be held."""
 TECHNICIAN, TECHNICIAN_ID = "rehearsal", 1
+REPAIRED = Resolution("other", "repaired", "wear")
 REPAIR = (Verb.ACCEPT, Verb.START_REPAIR, Verb.RESOLVE, Verb.CLOSE)
 
 
@@ -276,7 +277,10 @@ class Rehearsal:
     def _end(self, ticket_id: int, *, repaired: bool) -> None:
         """Walk a ticket to its end: by a repair, or because somebody says that there is nothing to repair."""
         for verb in REPAIR if repaired else (Verb.CANCEL,):
-            self.desk.act(ticket_id, verb, TECHNICIAN, self.now, technician_id=TECHNICIAN_ID)
+            self.desk.act(
+                ticket_id, verb, TECHNICIAN, self.now, technician_id=TECHNICIAN_ID,
+                resolution=REPAIRED if verb is Verb.RESOLVE else None, reason="other" if verb is Verb.CANCEL else "",
+            )  # fmt: skip
 
     def _let_go(self) -> None:
         """The detectors follow what the desk ended and who was repaired, as the watch makes them."""

@@ -8,8 +8,10 @@ import msgspec
 import structlog
 from sqlalchemy.engine import Connection
 
+from monitor.desk.diagnosis import shipped_policy
 from monitor.detect import EVERY_KIND, Bank, Finding
 from monitor.devices import Device, FaultKind, Profile
+from monitor.engine import diagnosis
 from monitor.engine.desk import Desk
 from monitor.engine.intake import LATE_MS, CourseKey, Intake, Sorted, dead_letter
 from monitor.readings import Arrival, Batch, Message
@@ -83,6 +85,7 @@ class Watch:
         self.profiles = profiles
         self.retention_ms = retention_days * 86_400_000
         self.owner = owner
+        self.self_tests = shipped_policy()
         self.counters = Counters()
         self._lock = threading.RLock()
         self._stale = False
@@ -206,6 +209,7 @@ class Watch:
             watching.drop_serviced(connection, found.serviced)
             self.desk.forget(connection, found.unseeded, now)
             self.desk.record(connection, findings, now)
+            diagnosis.take_answers(connection, found.replies, self.self_tests, self.desk.reckoned, now)
             if snapshot:
                 watching.save_snapshots(connection, progress.last_batch, self.bank.snapshot())
         if snapshot:

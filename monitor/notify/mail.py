@@ -1,24 +1,22 @@
-"""The e-mail channel. Apprise builds the message and speaks TLS and sign-in; the reasons of a failure, which it
-keeps to itself, and a Message-ID that is the same at every try are added here.
+"""The e-mail channel: plain text and HTML in one letter. Apprise speaks TLS and sign-in; the letter, the reasons of a
+failure, which it keeps to itself, and a Message-ID that is the same at every try are ours.
 """
 
-import email
 import hashlib
-import logging
 import re
 import smtplib
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parseaddr
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, formataddr, parseaddr
 from ipaddress import ip_address
 from typing import NoReturn
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from apprise import NotifyFormat
-from apprise.plugins.email import NotifyEmail
 from apprise.plugins.email.smtp import SMTP_DEFAULT_PORTS, AppriseSMTPController, SMTPSecureMode
 
-from monitor.notify.message import Message, NotNow, Refused, Unreachable
+from monitor.notify.message import Bounced, Message, NotNow, Refused, Unreachable
 
 TIMEOUT_S = 10
 # What an address may look like: one of them, in ASCII, with no room for a second recipient or header.
@@ -102,13 +100,11 @@ def _wrong(why: str) -> NoReturn:
 
 
 class Mail:
-    """Sends plain-text e-mail through one relay, one recipient a message."""
+    """Sends e-mail through one relay, one recipient a message."""
 
     def __init__(self, relay: Relay, timeout_s: float = TIMEOUT_S) -> None:
         self._relay = relay
         self._timeout_s = timeout_s
-        # Below a warning Apprise logs the addresses it writes to.
-        logging.getLogger("apprise").setLevel(logging.WARNING)
 
     @property
     def name(self) -> str:
@@ -116,7 +112,7 @@ class Mail:
 
     def send(self, message: Message, now: int) -> None:  # noqa: ARG002 (the Date header is the time of sending)
         if not ADDRESS.fullmatch(message.recipient):
-            raise Refused("the recipient is not an e-mail address")
+            raise Bounced("the recipient is not an e-mail address")
         text = self._text(message)
         try:
             with self._connection() as connection:
@@ -139,18 +135,18 @@ class Mail:
         )
 
     def _text(self, message: Message) -> str:
-        (prepared,) = NotifyEmail.prepare_emails(
-            subject=message.subject,
-            body=message.body,
-            from_addr=(self._relay.sender_name, self._relay.sender),
-            to=[(False, message.recipient)],
-            notify_format=NotifyFormat.TEXT,
-            headers=_headers(message),
-            tzinfo=UTC,
-        )
-        parsed = email.message_from_string(prepared.body)
-        parsed.replace_header("Message-ID", _message_id(message, self._relay.sender))
-        return parsed.as_string()
+        letter = EmailMessage(SMTP)
+        letter["Subject"] = message.subject
+        letter["From"] = formataddr((self._relay.sender_name, self._relay.sender))
+        letter["To"] = message.recipient
+        letter["Date"] = format_datetime(datetime.now(UTC))
+        letter["Message-ID"] = _message_id(message, self._relay.sender)
+        for name, value in _headers(message).items():
+            letter[name] = value
+        letter.set_content(message.body, cte="base64")
+        if message.html:
+            letter.add_alternative(message.html, subtype="html", cte="base64")
+        return letter.as_string()
 
 
 class _Connection(AppriseSMTPController):
@@ -180,11 +176,13 @@ def _undelivered(error: OSError | smtplib.SMTPException) -> Refused | NotNow:
     """What an SMTP failure means for this notice: 5xx about its recipient or its text is for ever. All else (no
     greeting, our sender refused) concerns every notice alike and can be put right."""
     reply: bytes | str
+    forever = Refused
     if isinstance(error, smtplib.SMTPRecipientsRefused):
+        forever = Bounced
         code, reply = next(iter(error.recipients.values()))
     elif isinstance(error, smtplib.SMTPDataError):
         code, reply = error.smtp_code, error.smtp_error
     else:
         return Unreachable(f"{type(error).__name__}: {error}")
     words = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
-    return (Refused if code >= 500 else NotNow)(f"{code} {words}")
+    return (forever if code >= 500 else NotNow)(f"{code} {words}")

@@ -3,20 +3,26 @@
 Several processes may deliver from one database. A row is claimed by one conditional UPDATE, so none goes out twice,
 but for one case: who dies between sending and marking leaves a claim that runs out, and that one notice is sent
 again under the same Message-ID and cause.
+
+A row may carry others (`gathered_in`): its words are theirs, put together when it goes out, so that what was withdrawn
+meanwhile is not told; they share its fate.
 """
 
 import random
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.engine import Connection
 
+from monitor.desk import notices
+from monitor.devices import Severity
 from monitor.notify.channels import Channel
 from monitor.notify.message import Message, NotNow, Refused, Undelivered, Unreachable
 from monitor.store.database import Database
@@ -27,10 +33,13 @@ MAX_TRIES = 8
 FIRST_WAIT_MS = 15_000
 WAIT_FACTOR = 3
 LONGEST_WAIT_MS = 3_600_000
+# After so many, within a minute or so, an emergency looks for another way.
+HASTE_TRIES = 3
 # A round takes no new row after ROUND_S, so a claim outlasts the round and one send at its slowest.
 ROUND_S = 30.0
 CLAIM_MS = 300_000
 ERROR_CHARS = 300
+HOPELESS_A_ROUND = 200
 
 log = structlog.get_logger()
 
@@ -73,10 +82,25 @@ def setback(tries: int, error: Undelivered, now: int, jitter: float) -> Setback:
     return Setback(gives_up, now + wait_ms(tries, jitter), " ".join(str(error).split())[:ERROR_CHARS])
 
 
+class GivenUp(Protocol):
+    """Told of every notice that is given up, in the transaction that gives it up: what follows from it. Also (not
+    `final`) of each that has failed a few times and will be tried again: an emergency may have another way."""
+
+    def __call__(
+        self, connection: Connection, notice_id: int, error: Undelivered, now: int, *, final: bool
+    ) -> None: ...
+
+
+def _nothing(connection: Connection, notice_id: int, error: Undelivered, now: int, *, final: bool) -> None:
+    """Nothing follows."""
+
+
 class _Claimed(NamedTuple):
     message: Message
     tries: int
     until: int
+    carried: tuple[int, ...] = ()
+    """The notices that the message carries."""
 
 
 class Outbox:
@@ -88,8 +112,10 @@ class Outbox:
         channels: Mapping[str, Channel],
         rng: random.Random | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        given_up: GivenUp = _nothing,
     ) -> None:
         """`stopping`: asked before every send; once it is true, a round begins no other and ends."""
+        self._given_up = given_up
         self._database = database
         self._channels = channels
         self._rng = rng or random.Random()  # noqa: S311 (spreads retries, guards nothing)
@@ -114,7 +140,7 @@ class Outbox:
             sa.func.min(notice.c.next_try_at).filter(queued),
         )
         with self._database.connect() as connection:
-            waiting, failed, oldest = connection.execute(query).one()
+            waiting, failed, oldest = connection.execute(query.where(notice.c.gathered_in.is_(None))).one()
         return Backlog(waiting, failed, max(0, now - oldest) if oldest is not None else 0)
 
     def _deliver(self, channel: str, now: int, limit: int) -> Delivered:
@@ -170,10 +196,20 @@ class Outbox:
             if connection.execute(claim).rowcount != 1:
                 return None
             row = connection.execute(sa.select(notice).where(notice.c.id == notice_id)).one()
-        message = Message(
-            row.id, row.cause, row.kind, row.ticket_id, row.recipient, row.lang, row.subject, row.body, row.queued_at
-        )
-        return _Claimed(message, row.tries, until)
+            if row.kind != notices.Kind.DIGEST:
+                return _Claimed(_message(row), row.tries, until)
+            load = self._load(connection, notice_id)
+            if not load:
+                # All that it was to tell has been withdrawn, or went another way.
+                empty = sa.update(notice).where(notice.c.id == notice_id)
+                connection.execute(empty.values(status="withdrawn", claimed_until=None))
+                return None
+        return _Claimed(_gathered(row, load), row.tries, until, tuple(one.id for one in load))
+
+    def _load(self, connection: Connection, notice_id: int) -> list[sa.Row[*tuple[Any, ...]]]:
+        query = sa.select(notice).where(notice.c.gathered_in == notice_id, notice.c.status == "queued")
+        order = list(Severity)
+        return sorted(connection.execute(query), key=lambda row: (order.index(Severity(row.severity)), row.id))
 
     def _mark(self, claimed: _Claimed, channel: str, error: Undelivered | None, now: int) -> str:
         ours = sa.update(notice).where(
@@ -193,31 +229,86 @@ class Outbox:
                 last_error=after.error,
             )
         with self._database.begin() as connection:
-            connection.execute(told)
+            ours_still = connection.execute(told).rowcount == 1
+            self._mark_carried(connection, claimed, channel, error, now)
+            if error is not None and ours_still and (after.gives_up or claimed.tries == HASTE_TRIES):
+                self._given_up(connection, claimed.message.notice_id, error, now, final=after.gives_up)
         return _report(claimed, error)
+
+    def _mark_carried(
+        self, connection: Connection, claimed: _Claimed, channel: str, error: Undelivered | None, now: int
+    ) -> None:
+        if not claimed.carried:
+            return
+        theirs = sa.update(notice).where(
+            notice.c.id.in_(claimed.carried), notice.c.gathered_in == claimed.message.notice_id
+        )
+        if error is None:
+            name = self._channels[channel].name
+            connection.execute(theirs.values(status="sent", sent_at=now, last_error="", channel=name))
+        elif _is_last(claimed, error):
+            connection.execute(theirs.where(notice.c.status == "queued").values(status="failed"))
 
     def _give_up_hopeless(self, now: int) -> int:
         """Fail what no round would ever take: channels that are not there any more, and notices whose senders died
         at the last try."""
         lost = notice.c.tries >= MAX_TRIES
         nowhere = notice.c.channel.not_in(list(self._channels))
-        why = sa.case((lost, "the sender died at the last try"), else_="there is no such channel")
-        give_up = sa.update(notice).where(_free(now), sa.or_(lost, nowhere)).values(status="failed", last_error=why)
-        with self._database.begin() as connection:
-            given_up = connection.execute(give_up).rowcount
+        hopeless = _free(now), sa.or_(lost, nowhere)
+        with self._database.connect() as connection:
+            ids = list(connection.scalars(sa.select(notice.c.id).where(*hopeless).limit(HOPELESS_A_ROUND)))
+        given_up = sum(self._give_up(notice_id, hopeless, now) for notice_id in ids)
         if given_up:
             log.error("notices_given_up", number=given_up)
         return given_up
 
+    def _give_up(self, notice_id: int, hopeless: tuple[sa.ColumnElement[bool], ...], now: int) -> int:
+        with self._database.begin() as connection:
+            row = connection.execute(sa.select(notice).where(notice.c.id == notice_id, *hopeless)).first()
+            if row is None:
+                return 0
+            why = "the sender died at the last try" if row.tries >= MAX_TRIES else "there is no such channel"
+            failed = sa.update(notice).where(
+                sa.or_(notice.c.id == notice_id, notice.c.gathered_in == notice_id), notice.c.status == "queued"
+            )
+            connection.execute(failed.values(status="failed", claimed_until=None, last_error=why))
+            self._given_up(connection, notice_id, Refused(why), now, final=True)
+        return 1
+
 
 def _free(now: int) -> sa.ColumnElement[bool]:
-    return sa.and_(notice.c.status == "queued", sa.or_(notice.c.claimed_until.is_(None), notice.c.claimed_until <= now))
+    return sa.and_(
+        notice.c.status == "queued",
+        notice.c.gathered_in.is_(None),
+        sa.or_(notice.c.claimed_until.is_(None), notice.c.claimed_until <= now),
+    )
+
+
+def _message(row: sa.Row[*tuple[Any, ...]]) -> Message:
+    return Message(
+        row.id, row.cause, row.kind, row.ticket_id, row.recipient, row.lang, row.subject, row.body, row.queued_at,
+        row.html, row.link,
+    )  # fmt: skip
+
+
+def _gathered(row: sa.Row[*tuple[Any, ...]], load: Sequence[sa.Row[*tuple[Any, ...]]]) -> Message:
+    """What a row carries, as one message under its own cause; a single notice goes as it is."""
+    text = notices.gather(row.lang, [notices.Text(one.subject, one.body, one.html, one.link) for one in load])
+    alone = load[0] if len(load) == 1 else row
+    return Message(
+        row.id, row.cause, alone.kind, alone.ticket_id, row.recipient, row.lang, text.subject, text.body,
+        row.queued_at, text.html, text.link or row.link,
+    )  # fmt: skip
+
+
+def _is_last(claimed: _Claimed, error: Undelivered) -> bool:
+    return isinstance(error, Refused) or claimed.tries >= MAX_TRIES
 
 
 def _report(claimed: _Claimed, error: Undelivered | None) -> str:
     """Log a try by the notice's id alone: neither address nor text belongs into a log."""
     if error is None:
         return "sent"
-    fate = "failed" if isinstance(error, Refused) or claimed.tries >= MAX_TRIES else "retried"
+    fate = "failed" if _is_last(claimed, error) else "retried"
     log.warning("notice_undelivered", notice=claimed.message.notice_id, fate=fate, reason=type(error).__name__)
     return fate

@@ -9,20 +9,16 @@ import base64
 import hashlib
 import hmac
 import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from monitor.notify.message import Message, NotNow, Refused, Unreachable
+from monitor.notify.message import Message, NotNow, Refused
+from monitor.notify.outward import TIMEOUT, Outward, is_inside
 
-TIMEOUT = urllib3.Timeout(connect=4, read=10)
 TRY_AGAIN = (408, 425, 429)
-NAT64 = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,68 +46,13 @@ def parse_webhook_url(url: str, *, inside: bool = False) -> Target:
     return Target(url, inside)
 
 
-def is_inside(host: str) -> bool:
-    """Whether an address is one that the public internet does not route (loopback, private, link-local, CGNAT, …).
-
-    A name is not: what it stands for is only known when it is connected to.
-    """
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    address = _carried(address)
-    return not address.is_global or address.is_multicast
-
-
-def _carried(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that an IPv6 address stands for, where it does."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address in NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else address)
-
-
-class InsideError(urllib3.exceptions.HTTPError):
-    """The name led to an address inside."""
-
-
-class _OutwardHTTP(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _outward(super()._new_conn())
-
-
-class _OutwardHTTPS(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _outward(super()._new_conn())
-
-
-def _outward(connected: socket.socket) -> socket.socket:
-    """The peer itself is looked at, before a byte is sent: no second look-up can lead elsewhere (rebinding)."""
-    peer = connected.getpeername()[0].partition("%")[0]
-    if is_inside(peer):
-        connected.close()
-        raise InsideError(f"the name leads to {peer}, inside the network")
-    return connected
-
-
-class _OutwardHTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _OutwardHTTP
-
-
-class _OutwardHTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _OutwardHTTPS
-
-
 class Webhook:
     """Posts to one address. With a secret each post is signed (Standard Webhooks: id.timestamp.body)."""
 
     def __init__(self, target: Target, secret: str = "", timeout: urllib3.Timeout = TIMEOUT) -> None:
         self._url = target.url
         self._secret = _key(secret)
-        self._http = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=1)
-        if not target.inside:
-            self._http.pool_classes_by_scheme = {"http": _OutwardHTTPPool, "https": _OutwardHTTPSPool}
+        self._outward = Outward(inside=target.inside, timeout=timeout)
 
     @property
     def name(self) -> str:
@@ -120,18 +61,8 @@ class Webhook:
     def send(self, message: Message, now: int) -> None:
         body = _body(message)
         headers = {"Content-Type": "application/json", "User-Agent": "fettle", **self._signed(message.cause, now, body)}
-        try:
-            answer = self._http.request(
-                "POST", self._url, body=body, headers=headers, redirect=False, preload_content=False
-            )
-        except InsideError as error:
-            raise Refused(str(error)) from error
-        except urllib3.exceptions.HTTPError as error:
-            # Not the error's own text: that names the address, whose path may be a secret.
-            raise Unreachable(type(error).__name__) from error
         # The answer's body is never read: it may be endless.
-        answer.close()
-        _judge(answer.status)
+        judge(self._outward.post(self._url, body, headers).status_code)
 
     def _signed(self, cause: str, now: int, body: bytes) -> Mapping[str, str]:
         named = {"webhook-id": cause, "webhook-timestamp": str(now // 1000)}
@@ -159,13 +90,15 @@ def _body(message: Message) -> bytes:
         "type": "info",
         "cause": message.cause,
         "kind": message.kind,
+        "link": message.link,
         "ticket_id": message.ticket_id,
         "lang": message.lang,
     }
     return json.dumps(fields, ensure_ascii=False).encode()
 
 
-def _judge(status: int) -> None:
+def judge(status: int) -> None:
+    """What an HTTP status means for a notice: nothing, Refused, or NotNow."""
     if 200 <= status < 300:
         return
     if status >= 500 or status in TRY_AGAIN:

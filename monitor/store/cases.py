@@ -6,9 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from monitor.desk.commitments import Commitment
+from monitor.desk.choices import Choice, shipped_choices
+from monitor.desk.commitments import Commitment, Ledger, Pause
 from monitor.desk.notices import Person
-from monitor.desk.tickets import Status, Step, Ticket, Verb
+from monitor.desk.tickets import Advance, Resolution, Status, Step, Taken, Ticket, Verb, ended_at, turns
 from monitor.desk.triage import Case, Fault, Standing, channels_of
 from monitor.devices import FaultKind, Profile, Severity
 from monitor.store import schema
@@ -34,13 +35,15 @@ def load_standings(
     for first in range(0, len(ids), IDS_A_QUERY):
         some = ids[first : first + IDS_A_QUERY]
         rentals, tickets = _rentals(connection, some, now), _open_tickets(connection, some)
+        windows = _windows(connection, some, now)
         faults = _faults(connection, some, [case.id for cases in tickets.values() for case in cases])
         for row in _machines(connection, some):
             profile = profiles.get(row.profile)
             found[row.device_id] = Standing(
                 row.device_id, row.site_id, bool(row.remote), rentals.get(row.device_id), profile,
                 tuple(_fault(one, profile) for one in faults.get(row.device_id, {}).values()),
-                tuple(tickets.get(row.device_id, ())),
+                tuple(tickets.get(row.device_id, ())), timezone=row.timezone or "",
+                window_until=windows.get(row.device_id),
             )  # fmt: skip
     return found
 
@@ -48,7 +51,9 @@ def load_standings(
 def _machines(connection: Connection, device_ids: Sequence[str]) -> Sequence[Row]:
     d, s = schema.device, schema.site.c
     return connection.execute(
-        sa.select(d.c.device_id, d.c.profile, d.c.site_id, sa.func.coalesce(s.remote, False).label("remote"))
+        sa.select(
+            d.c.device_id, d.c.profile, d.c.site_id, sa.func.coalesce(s.remote, False).label("remote"), s.timezone
+        )
         .select_from(d.outerjoin(schema.site))
         .where(d.c.device_id.in_(device_ids))
         .order_by(d.c.device_id)
@@ -63,6 +68,18 @@ def _rentals(connection: Connection, device_ids: Sequence[str], now: int) -> dic
         sa.select(r.device_id, r.id).where(r.device_id.in_(device_ids), *running).order_by(r.starts_at)
     )
     return {row.device_id: row.id for row in rows}
+
+
+def _windows(connection: Connection, device_ids: Sequence[str], now: int) -> dict[str, int]:
+    """Until when these machines are in declared maintenance or transport."""
+    d, w = schema.device.c, schema.maintenance_window.c
+    rows = connection.execute(
+        sa.select(d.device_id, sa.func.max(w.ends_at))
+        .join(schema.maintenance_window, sa.or_(w.device_id == d.device_id, w.site_id == d.site_id))
+        .where(d.device_id.in_(device_ids), w.starts_at <= now, w.ends_at > now, w.cancelled_at.is_(None))
+        .group_by(d.device_id)
+    )  # fmt: skip
+    return {row[0]: row[1] for row in rows}
 
 
 def _open_tickets(connection: Connection, device_ids: Sequence[str]) -> dict[str, list[Case]]:
@@ -139,31 +156,29 @@ def strengthen_fault(connection: Connection, fault_id: int, **values: Any) -> No
 def raise_ticket(connection: Connection, row: Row, step: str, now: int, **values: Any) -> int:
     """A ticket is named by another of its faults, or matters more: its row changes, and a step says what it was.
     Answers the step."""
-    connection.execute(sa.update(schema.ticket).where(schema.ticket.c.id == row.id).values(**values))
-    return _triage_step(connection, row, "raise", row.status, step, now)
+    revision = schema.ticket.c.revision + 1
+    connection.execute(sa.update(schema.ticket).where(schema.ticket.c.id == row.id).values(**values, revision=revision))
+    return note_step(connection, row, "raise", "triage", step, now)
 
 
 def merge_ticket(connection: Connection, row: Row, into: int, now: int) -> None:
     """A ticket that nobody has touched gives its faults, and what is kept of them, to another, and ends."""
-    for table in (schema.fault, schema.evidence_copy):
-        connection.execute(sa.update(table).where(table.c.ticket_id == row.id).values(ticket_id=into))
+    give_faults(connection, row.id, into)
     connection.execute(
         sa.update(schema.ticket).where(schema.ticket.c.id == row.id)
-        .values(status=Status.CANCELLED, closed_at=now, merged_into=into)
+        .values(status=Status.CANCELLED, closed_at=now, merged_into=into, revision=schema.ticket.c.revision + 1)
     )  # fmt: skip
-    void(connection, row.id, now)
-    _triage_step(connection, row, "merge", Status.CANCELLED, f"#{into}", now)
+    note_step(connection, row, "merge", "triage", f"#{into}", now, status=Status.CANCELLED, other_id=into)
+
+
+def give_faults(connection: Connection, ticket_id: int, into: int) -> None:
+    """All faults of a ticket, with what is kept of them, go to another; its notices that wait are not sent."""
+    for table in (schema.fault, schema.evidence_copy):
+        connection.execute(sa.update(table).where(table.c.ticket_id == ticket_id).values(ticket_id=into))
     c = schema.notice.c
     connection.execute(
-        sa.update(schema.notice).where(c.ticket_id == row.id, c.status == "queued").values(status="withdrawn")
+        sa.update(schema.notice).where(c.ticket_id == ticket_id, c.status == "queued").values(status="withdrawn")
     )
-
-
-def _triage_step(connection: Connection, row: Row, event: str, status: str, note: str, now: int) -> int:
-    return _insert(connection, schema.step, {
-        "ticket_id": row.id, "event": event, "from_status": row.status, "to_status": status, "actor": "triage",
-        "technician_id": None, "note": note, "happened_at": now, "recorded_at": now,
-    })  # fmt: skip
 
 
 def clear_fault(connection: Connection, fault_id: int, ended_at: int, now: int) -> int | None:
@@ -249,46 +264,226 @@ def load_ticket(connection: Connection, ticket_id: int) -> Row | None:
 
 
 def ticket_of(connection: Connection, row: Row) -> Ticket:
-    c = schema.step.c
-    # What triage did is no step of a person: somebody may still record what they did before it.
-    last = connection.execute(
-        sa.select(sa.func.max(c.happened_at)).where(c.ticket_id == row.id, c.event.in_(list(Verb)))
-    ).scalar()
-    return Ticket(row.id, Status(row.status), row.technician_id, row.opened_at, last or row.opened_at, row.cleared_at)
-
-
-def save_step(connection: Connection, before: Ticket, after: Ticket, step: Step, now: int) -> int:
-    """Save where a step led, and the step itself."""
-    connection.execute(
-        sa.update(schema.ticket).where(schema.ticket.c.id == after.id).values(
-            status=after.status, technician_id=after.technician_id, closed_at=None if after.status.is_open else now,
-        )
+    taken = load_taken(connection, row)
+    # What triage or the desk itself did is no step of a person: somebody may still record what they did before it.
+    people = [step.happened_at for step in taken if step.verb in set(Verb)]
+    last_step_at = max(people, default=row.opened_at)
+    return Ticket(
+        row.id, Status(row.status), row.technician_id, row.opened_at, last_step_at, row.cleared_at,
+        Status(row.resumes_to) if row.resumes_to else None, row.closed_at or row.resolved_at, row.merged_into,
+        row.resolved_at,
+        tuple(step for step in taken if step.verb in set(Verb) - {Verb.LINK}),
     )  # fmt: skip
-    return _insert(connection, schema.step, {
+
+
+def load_taken(connection: Connection, row: Row) -> list[Taken]:
+    """The steps of a ticket since it was opened or last reopened, in the order of recording, but the corrected ones and
+    the corrections themselves."""
+    c = schema.step.c
+    rows = connection.execute(
+        sa.select(schema.step)
+        .where(c.ticket_id == row.id, c.turn == row.turn, c.corrected_by.is_(None), c.event != Verb.CORRECT)
+        .order_by(c.id)
+    )
+    return [
+        Taken(one.id, one.event, Status(one.from_status), Status(one.to_status), one.happened_at, one.recorded_at,
+              one.technician_id, one.note)
+        for one in rows
+    ]  # fmt: skip
+
+
+def save_step(connection: Connection, before: Ticket, advance: Advance, step: Step, turn: int, now: int) -> int:
+    """Save where a step led, and the step itself; a correction marks the step that it takes back."""
+    after = advance.ticket
+    values: dict[str, Any] = {
+        "status": after.status, "technician_id": after.technician_id, "resumes_to": after.resumes_to, "turn": turn,
+        "cleared_at": after.cleared_at, "merged_into": after.merged_into, "revision": schema.ticket.c.revision + 1,
+        "closed_at": None if after.status.is_open else now,
+    }  # fmt: skip
+    if step.verb is not Verb.LINK:
+        values["resolved_at"] = _resolved_at(before, after, now)
+    connection.execute(sa.update(schema.ticket).where(schema.ticket.c.id == after.id).values(**values))
+    step_id = _insert(connection, schema.step, {
         "ticket_id": after.id, "event": step.verb, "from_status": before.status, "to_status": after.status,
-        "actor": step.actor, "technician_id": step.technician_id, "note": step.note,
-        "happened_at": step.happened_at, "recorded_at": now,
+        "actor": step.actor, "technician_id": step.technician_id, "note": step.note, "reason": step.reason,
+        "other_id": step.other_id, "turn": turn, "happened_at": step.happened_at, "recorded_at": now,
     })  # fmt: skip
+    if advance.undoes is not None:
+        connection.execute(
+            sa.update(schema.step).where(schema.step.c.id == advance.undoes.id).values(corrected_by=step_id)
+        )
+    return step_id
+
+
+def _resolved_at(before: Ticket, after: Ticket, now: int) -> int | None:
+    """Since when a ticket counts as done."""
+    if after.status.is_open and after.status is not Status.RESOLVED:
+        return None
+    return before.resolved_at or now
+
+
+def note_step(
+    connection: Connection, row: Row, event: str, actor: str, note: str, now: int, *, status: str | None = None,
+    happened_at: int | None = None, **values: Any,
+) -> int:  # fmt: skip
+    """Note a step that no person took: what triage, the desk's clocks or the machine itself did. Answers its id."""
+    return _insert(connection, schema.step, {
+        "ticket_id": row.id, "event": event, "from_status": row.status, "to_status": status or row.status,
+        "actor": actor, "technician_id": None, "note": note, "turn": row.turn,
+        "happened_at": now if happened_at is None else happened_at, "recorded_at": now, **values,
+    })  # fmt: skip
+
+
+def resolve(connection: Connection, ticket_id: int, resolution: Resolution | None) -> None:
+    """What a ticket turned out to be; None: that was taken back."""
+    found = resolution
+    connection.execute(sa.update(schema.ticket).where(schema.ticket.c.id == ticket_id).values(
+        resolution_cause=found.cause if found else None, resolution_action=found.action if found else None,
+        borne_by=found.borne_by if found else None, parts=list(found.parts) if found else None,
+        outcome=found.outcome if found else None,
+    ))  # fmt: skip
+
+
+def note_report(connection: Connection, row: Row, origin: str, by: str) -> None:
+    """Who told us first, where nobody had before, of what we had not found ourselves."""
+    if row.kind == FaultKind.REPORTED and not row.reported_by:
+        connection.execute(
+            sa.update(schema.ticket).where(schema.ticket.c.id == row.id).values(origin=origin, reported_by=by)
+        )
+
+
+def give_rental(connection: Connection, ticket_id: int, rental_id: int) -> None:
+    """A ticket that nobody had the machine on hire for is this rental's now."""
+    c = schema.ticket.c
+    connection.execute(
+        sa.update(schema.ticket).where(c.id == ticket_id).values(rental_id=rental_id, revision=c.revision + 1)
+    )
+
+
+def was_told(connection: Connection, row: Row, text: str, origin: str, since: int) -> bool:
+    """Whether the same words came in the same way since then."""
+    c = schema.step.c
+    found = sa.select(c.id).where(
+        c.ticket_id == row.id, c.event == "report", c.note == text, c.reason == origin, c.recorded_at >= since
+    )
+    return connection.execute(found.limit(1)).first() is not None
+
+
+def judge(connection: Connection, ticket_id: int, outcome: str) -> None:
+    connection.execute(sa.update(schema.ticket).where(schema.ticket.c.id == ticket_id).values(outcome=outcome))
+
+
+def choices(connection: Connection, which: str) -> list[Choice]:
+    """One of the lists that operators keep: what is in use of it; as it ships, where nobody has changed it."""
+    c = schema.choice.c
+    rows = connection.execute(sa.select(schema.choice).where(c.list == which).order_by(c.position, c.id)).all()
+    if not rows:
+        return list(shipped_choices()[which])
+    return [Choice(row.code, row.title_en, row.title_zh) for row in rows if row.retired_at is None]
+
+
+def link_tickets(connection: Connection, ticket_id: int, other_id: int, kind: str, actor: str, now: int) -> None:
+    """Two tickets belong together; linked already, they stay as they are."""
+    insert_new(connection, schema.ticket_link, [
+        {"ticket_id": ticket_id, "other_id": other_id, "kind": kind, "at": now, "actor": actor}
+    ])  # fmt: skip
+
+
+def reopenable(connection: Connection, row: Row) -> int | None:
+    """The ticket that is open now for what this one was, if there is one."""
+    t = schema.ticket.c
+    return connection.execute(
+        sa.select(t.id).where(
+            t.device_id == row.device_id, t.kind == row.kind, t.subject == row.subject, t.id != row.id,
+            sa.text(schema.OPEN_TICKET),
+        )
+    ).scalar()  # fmt: skip
+
+
+def ended_lately(connection: Connection, device_id: str, kind: str, subject: str, since: int) -> int | None:
+    """The latest ticket of the same fault that was resolved or closed since then: the fault has come back."""
+    t = schema.ticket.c
+    return connection.execute(
+        sa.select(t.id)
+        .where(t.device_id == device_id, t.kind == kind, t.subject == subject, t.merged_into.is_(None),
+               t.status.in_(("resolved", "closed")), t.resolved_at >= since)
+        .order_by(t.id.desc()).limit(1)
+    ).scalar()  # fmt: skip
+
+
+# --- waiting ---
+
+
+def begin_pause(connection: Connection, ticket_id: int, turn: int, step: Step, now: int, *, stops_clocks: bool) -> None:
+    connection.execute(sa.insert(schema.pause).values(
+        ticket_id=ticket_id, turn=turn, reason=step.reason, actor=step.actor, stops_clocks=stops_clocks,
+        from_at=step.happened_at, until_at=step.until_at, recorded_at=now,
+    ))  # fmt: skip
+
+
+def end_pause(connection: Connection, ticket_id: int, to_at: int) -> None:
+    c = schema.pause.c
+    connection.execute(
+        sa.update(schema.pause).where(c.ticket_id == ticket_id, c.to_at.is_(None))
+        .values(to_at=sa.case((c.from_at > to_at, c.from_at), else_=to_at))
+    )  # fmt: skip
+
+
+def pauses_over(connection: Connection, now: int, limit: int) -> list[tuple[int, int]]:
+    """(ticket, until) of those that were to wait until now at the latest."""
+    c = schema.pause.c
+    rows = connection.execute(
+        sa.select(c.ticket_id, c.until_at).where(c.to_at.is_(None), c.until_at <= now).order_by(c.until_at).limit(limit)
+    )
+    return [(row.ticket_id, row.until_at) for row in rows]
 
 
 # --- clocks ---
 
 
+_CLOCK = tuple(Commitment.__slots__)
+
+
 def insert_commitments(connection: Connection, commitments: Sequence[Commitment]) -> None:
     if commitments:
-        connection.execute(sa.insert(schema.commitment), [
-            {name: getattr(commitment, name) for name in Commitment.__slots__} for commitment in commitments
-        ])  # fmt: skip
+        connection.execute(sa.insert(schema.commitment), [_columns(commitment) for commitment in commitments])
+
+
+def _columns(commitment: Commitment) -> dict[str, Any]:
+    return {name: getattr(commitment, name) for name in _CLOCK} | {"warns": list(commitment.warns)}
 
 
 def _commitment(row: Row) -> Commitment:
-    return Commitment(*(getattr(row, name) for name in Commitment.__slots__))
+    return Commitment(**{name: getattr(row, name) for name in _CLOCK} | {"warns": tuple(row.warns)})
 
 
 def load_commitments(connection: Connection, ticket_id: int) -> list[Commitment]:
+    """Its clocks, those of earlier turns too, the first due first."""
     c = schema.commitment.c
     rows = connection.execute(sa.select(schema.commitment).where(c.ticket_id == ticket_id).order_by(c.due_at, c.kind))
     return [_commitment(row) for row in rows]
+
+
+def load_ledger(connection: Connection, row: Row) -> Ledger:
+    """What the clocks of a ticket's present turn are reckoned from."""
+    c = schema.pause.c
+    pauses = connection.execute(
+        sa.select(c.from_at, c.to_at, c.reason, c.actor, c.stops_clocks, c.until_at)
+        .where(c.ticket_id == row.id, c.turn == row.turn).order_by(c.from_at, c.id)
+    )  # fmt: skip
+    taken = load_taken(connection, row)
+    return Ledger(tuple(turns(taken)), tuple(Pause(*one) for one in pauses), ended_at(taken))
+
+
+def save_commitment(connection: Connection, commitment: Commitment) -> None:
+    """Store what a clock says now."""
+    connection.execute(sa.update(schema.commitment).where(*_is(commitment)).values(**_columns(commitment)))
+
+
+def save_met(connection: Connection, commitment: Commitment) -> None:
+    connection.execute(
+        sa.update(schema.commitment).where(*_is(commitment)).values(met_at=commitment.met_at, paused_since=None)
+    )
 
 
 def crossing_commitments(connection: Connection, now: int, limit: int) -> list[Commitment]:
@@ -298,7 +493,7 @@ def crossing_commitments(connection: Connection, now: int, limit: int) -> list[C
     breach_due = sa.and_(c.breached_at.is_(None), c.due_at <= now)
     rows = connection.execute(
         sa.select(schema.commitment)
-        .where(c.met_at.is_(None), c.voided_at.is_(None), sa.or_(warning_due, breach_due))
+        .where(sa.text(schema.RUNNING), sa.or_(warning_due, breach_due))
         .order_by(c.due_at)
         .limit(limit)
     )
@@ -306,11 +501,11 @@ def crossing_commitments(connection: Connection, now: int, limit: int) -> list[C
 
 
 def note_crossing(connection: Connection, commitment: Commitment, column: str, moment: int) -> bool:
-    """Store a crossing once: False where it stands already, or the clock has stopped meanwhile."""
+    """Store a crossing once: False where it stands already, or the clock has stopped or moved meanwhile."""
     c = schema.commitment.c
     changed = connection.execute(
         sa.update(schema.commitment)
-        .where(*_is(commitment), c[column].is_(None), c.met_at.is_(None), c.voided_at.is_(None))
+        .where(*_is(commitment), c[column].is_(None), c.due_at == commitment.due_at, sa.text(schema.RUNNING))
         .values({column: moment})
     )
     return changed.rowcount == 1
@@ -318,57 +513,18 @@ def note_crossing(connection: Connection, commitment: Commitment, column: str, m
 
 def _is(commitment: Commitment) -> tuple[sa.ColumnElement[bool], ...]:
     c = schema.commitment.c
-    return c.ticket_id == commitment.ticket_id, c.kind == commitment.kind
+    return c.ticket_id == commitment.ticket_id, c.kind == commitment.kind, c.turn == commitment.turn
 
 
-def meet(connection: Connection, ticket_id: int, kinds: set[str], met_at: int) -> None:
-    c = schema.commitment.c
-    connection.execute(
-        sa.update(schema.commitment)
-        .where(c.ticket_id == ticket_id, c.kind.in_(kinds), c.met_at.is_(None), c.voided_at.is_(None))
-        .values(met_at=met_at)
-    )
-
-
-def annul_breaches(connection: Connection, ticket_id: int, step: Step, now: int) -> bool:
-    """A clock that was met in time, though that was recorded after its breach, was never broken: the breach is
-    annulled by an amendment, and both are kept. True where there was such a clock."""
-    c = schema.commitment.c
-    untrue = c.ticket_id == ticket_id, c.breached_at.is_not(None), c.met_at <= c.due_at
-    annulled = connection.execute(sa.select(c.standard_id, c.kind, c.breached_at, c.met_at).where(*untrue)).all()
-    if not annulled:
-        return False
-    connection.execute(sa.update(schema.commitment).where(*untrue).values(breached_at=None))
-    connection.execute(sa.insert(schema.amendment), [
-        {**row._asdict(), "ticket_id": ticket_id, "recorded_at": now, "actor": step.actor} for row in annulled
-    ])  # fmt: skip
-    return True
-
-
-def withdraw(connection: Connection, ticket_id: int, kinds: set[str]) -> None:
-    """A stop was taken back: the clock runs again, with its original due time."""
-    c = schema.commitment.c
-    connection.execute(
-        sa.update(schema.commitment).where(c.ticket_id == ticket_id, c.kind.in_(kinds)).values(met_at=None)
-    )
-
-
-def void(connection: Connection, ticket_id: int, now: int) -> None:
-    """Nothing is promised any more; a breach that has happened stays."""
-    c = schema.commitment.c
-    connection.execute(
-        sa.update(schema.commitment)
-        .where(c.ticket_id == ticket_id, c.met_at.is_(None), c.voided_at.is_(None), c.breached_at.is_(None))
-        .values(voided_at=now)
-    )
+def amend(connection: Connection, was: Commitment, commitment: Commitment, actor: str, now: int) -> None:
+    """A breach turned out not to be one: what was said, and what is true instead, are both kept."""
+    connection.execute(sa.insert(schema.amendment).values(
+        ticket_id=was.ticket_id, standard_id=was.standard_id, kind=was.kind, breached_at=was.breached_at,
+        met_at=commitment.met_at, due_at=commitment.due_at, recorded_at=now, actor=actor,
+    ))  # fmt: skip
 
 
 # --- who hears of it ---
-
-
-def insert_notices(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Into the outbox; the same cause is queued once."""
-    insert_new(connection, schema.notice, rows)
 
 
 def withdraw_notices(connection: Connection, ticket_id: int, kind: str) -> bool:
@@ -388,15 +544,17 @@ def load_people(connection: Connection) -> list[Person]:
     rows = connection.execute(
         sa.select(c.id, c.role, c.email, c.lang, c.customer_id).where(c.disabled_at.is_(None)).order_by(c.id)
     )
-    return [Person(*row) for row in rows]
+    reached = set(connection.scalars(sa.select(schema.contact.c.person_id)))
+    return [Person(*row, has_contact=row.id in reached) for row in rows]
 
 
 def load_customer(connection: Connection, rental_id: int | None) -> Row | None:
-    """The customer of a rental: id, name, email, lang."""
+    """The customer of a rental: id, name, email, lang, link_epoch."""
     c, r = schema.customer.c, schema.rental.c
     found: Row | None = connection.execute(
-        sa.select(c.id, c.name, c.email, c.lang).join(schema.rental, r.customer_id == c.id).where(r.id == rental_id)
-    ).first()
+        sa.select(c.id, c.name, c.email, c.lang, c.link_epoch)
+        .join(schema.rental, r.customer_id == c.id).where(r.id == rental_id)
+    ).first()  # fmt: skip
     return found
 
 
@@ -428,6 +586,15 @@ _LIVE = (
 """A machine that ought to be heard: watched, heard before, and not gone with a goodbye."""
 
 
+def _declared(now: int) -> sa.ColumnElement[bool]:
+    """A machine that is in declared maintenance or transport, where silence is no news."""
+    d, w = schema.device.c, schema.maintenance_window.c
+    return sa.exists().where(
+        sa.or_(w.device_id == d.device_id, w.site_id == d.site_id), w.starts_at <= now, w.ends_at > now,
+        w.cancelled_at.is_(None),
+    )  # fmt: skip
+
+
 def live_machines(connection: Connection, site_ids: Collection[int], silent_before: int) -> dict[int, int]:
     """How many machines of each site ought to be heard, but those that were known to be silent before then."""
     d, f = schema.device.c, schema.fault.c
@@ -454,12 +621,13 @@ def site_tickets(connection: Connection, site_ids: Collection[int] | None = None
     return {row.site_id: row for row in rows}
 
 
-def falling_sites(connection: Connection) -> list[int]:
+def falling_sites(connection: Connection, now: int) -> list[int]:
     """The sites with machines whose silence is held, because the whole site may be falling silent."""
     d, f = schema.device.c, schema.fault.c
     rows = connection.execute(
         sa.select(d.site_id).distinct().join(schema.fault, f.device_id == d.device_id)
-        .where(f.kind == FaultKind.SILENT.value, d.site_id.is_not(None), sa.text(schema.HELD)).order_by(d.site_id)
+        .where(f.kind == FaultKind.SILENT.value, d.site_id.is_not(None), sa.text(schema.HELD), ~_declared(now))
+        .order_by(d.site_id)
     )  # fmt: skip
     return list(rows.scalars())
 
@@ -469,16 +637,17 @@ def lock_site(connection: Connection, site_id: int) -> None:
     connection.execute(sa.select(schema.site.c.id).where(schema.site.c.id == site_id).with_for_update())
 
 
-def silent_at(connection: Connection, site_id: int) -> tuple[int, list[Row]]:
+def silent_at(connection: Connection, site_id: int, now: int) -> tuple[int, list[Row]]:
     """How many machines of a site ought to be heard, and the open silences among them, each with its ticket."""
     d, f, t = schema.device.c, schema.fault.c, schema.ticket.c
-    machines = connection.execute(sa.select(sa.func.count()).where(d.site_id == site_id, *_LIVE)).scalar_one()
+    live = (d.site_id == site_id, *_LIVE, ~_declared(now))
+    machines = connection.execute(sa.select(sa.func.count()).where(*live)).scalar_one()
     rows = connection.execute(
         sa.select(f.id, f.device_id, f.occurred_at, f.opened_at, f.ticket_id, f.held_until, t.kind, t.status,
                   t.device_id.label("ticket_of"))
         .join(schema.device, d.device_id == f.device_id)
         .outerjoin(schema.ticket, t.id == f.ticket_id)
-        .where(d.site_id == site_id, *_LIVE, f.kind == FaultKind.SILENT.value, f.cleared_at.is_(None))
+        .where(*live, f.kind == FaultKind.SILENT.value, f.cleared_at.is_(None))
         .order_by(f.id)
     ).all()  # fmt: skip
     return machines, list(rows)
@@ -498,18 +667,23 @@ def course_of_outage(connection: Connection, ticket_id: int) -> tuple[int, list[
     return taken, list(silent), changed_at or 0
 
 
-def due_faults(connection: Connection, now: int, limit: int) -> list[tuple[str, int]]:
-    """(device, fault) of what has been held for long enough, on machines that have been heard since: what stands
-    because nothing comes has not persisted. Silence needs nobody to be heard."""
+def due_faults(connection: Connection, now: int, limit: int) -> list[tuple[str, int, int]]:
+    """(device, fault, opened_at) of what has been held for long enough, on machines that have been heard since: what
+    stands because nothing comes has not persisted. Silence needs nobody to be heard."""
     d, f = schema.device.c, schema.fault.c
     heard = sa.or_(
         f.kind == FaultKind.SILENT.value, d.last_heard_at.is_(None), d.last_heard_at >= f.held_until - HEARD_WITHIN_MS
     )
     rows = connection.execute(
-        sa.select(f.device_id, f.id).join(schema.device, d.device_id == f.device_id)
+        sa.select(f.device_id, f.id, f.opened_at).join(schema.device, d.device_id == f.device_id)
         .where(f.held_until <= now, heard, sa.text(schema.HELD)).order_by(f.held_until, f.id).limit(limit)
     )  # fmt: skip
-    return [(row.device_id, row.id) for row in rows]
+    return [(row.device_id, row.id, row.opened_at) for row in rows]
+
+
+def hold_fault(connection: Connection, fault_id: int, until: int | None) -> None:
+    """A fault that was due to have its ticket is held on; None: until something changes."""
+    connection.execute(sa.update(schema.fault).where(schema.fault.c.id == fault_id).values(held_until=until))
 
 
 HEARD_WITHIN_MS = 60_000

@@ -1,8 +1,9 @@
 """The SQL database: SQLite for one machine, PostgreSQL for many, opened and written the same way."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,27 @@ class Database:
         """A transaction for writing: committed at the end, rolled back on an exception."""
         with self._writer.begin() as connection:
             yield connection
+            witness = _witness.get()
+            if witness is not None:
+                witness(connection)
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+# Between the request and the transaction lie the route and the engine, and neither has anything to do with it.
+_witness: ContextVar[Callable[[Connection], None] | None] = ContextVar("witness", default=None)
+
+
+@contextmanager
+def witnessed(witness: Callable[[Connection], None]) -> Iterator[None]:
+    """Within, `witness` has the last word in every transaction for writing, those of threads that are started with
+    this context too: what it writes is committed with the rest, and what it raises rolls all of it back."""
+    before = _witness.set(witness)
+    try:
+        yield
+    finally:
+        _witness.reset(before)
 
 
 def open_database(url: str) -> Database:

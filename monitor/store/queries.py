@@ -35,6 +35,7 @@ from monitor.store.schema import (
     device,
     fault,
     notice,
+    pause,
     person,
     rejected,
     rental,
@@ -42,6 +43,7 @@ from monitor.store.schema import (
     site,
     step,
     ticket,
+    ticket_link,
 )
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -222,11 +224,29 @@ def amendments(connection: Connection, ticket_id: int) -> Rows:
     return connection.execute(statement.order_by(amendment.c.id)).all()
 
 
+def links(connection: Connection, ticket_id: int) -> Rows:
+    """The tickets that this one was linked with, from either side."""
+    c = ticket_link.c
+    other = case((c.ticket_id == ticket_id, c.other_id), else_=c.ticket_id).label("other_id")
+    statement = select(other, c.kind, c.at).where(or_(c.ticket_id == ticket_id, c.other_id == ticket_id))
+    return connection.execute(statement.order_by(c.id)).all()
+
+
+def pause_now(connection: Connection, ticket_id: int) -> AnyRow | None:
+    """Why a ticket waits, if it does."""
+    return connection.execute(select(pause).where(pause.c.ticket_id == ticket_id, pause.c.to_at.is_(None))).first()
+
+
 def steps(connection: Connection, ticket_id: int) -> Rows:
     """Every turn of a ticket, in the order in which it happened, with the names of those who took it."""
     technician = person.alias("technician")
     statement = (
-        select(step, person.c.name.label("actor_name"), technician.c.name.label("technician_name"))
+        select(
+            step,
+            step.c.corrected_by.is_not(None).label("corrected"),
+            person.c.name.label("actor_name"),
+            technician.c.name.label("technician_name"),
+        )
         .outerjoin(person, step.c.actor == literal("person:").concat(cast(person.c.id, String)))
         .outerjoin(technician, technician.c.id == step.c.technician_id)
         .where(step.c.ticket_id == ticket_id)
@@ -253,6 +273,22 @@ def _tickets(scope: Scope) -> Select[*tuple[Any, ...]]:
     if scope.customer_id is None:
         return statement
     return statement.where(rental.c.customer_id == scope.customer_id, _running(scope.now))
+
+
+def rule_outcomes(connection: Connection, start_at: int, end_at: int) -> list[tuple[str, str | None, int]]:
+    """(rule, outcome, number of tickets) of the tickets that were opened in [start_at, end_at). A ticket counts once
+    for each rule that found one of its faults."""
+    rule = func.coalesce(fault.c.evidence["rule"].as_string(), "").label("rule")
+    found = (
+        select(rule, ticket.c.id, ticket.c.outcome).distinct()
+        .join(ticket, ticket.c.id == fault.c.ticket_id)
+        .where(ticket.c.opened_at >= start_at, ticket.c.opened_at < end_at)
+        .subquery()
+    )  # fmt: skip
+    rows = connection.execute(
+        select(found.c.rule, found.c.outcome, func.count()).group_by(found.c.rule, found.c.outcome)
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 # --- the fleet as a whole ------------------------------------------------------------------------------------------
@@ -357,8 +393,19 @@ def rentals(connection: Connection, scope: Scope, *, before: int | None = None, 
     return connection.execute(statement.order_by(rental.c.id.desc()).limit(limit)).all()
 
 
+def rental_row(connection: Connection, rental_id: int) -> AnyRow:
+    statement = select(rental, customer.c.name.label("customer_name")).join(
+        customer, customer.c.id == rental.c.customer_id
+    )
+    return connection.execute(statement.where(rental.c.id == rental_id)).one()
+
+
 def sites(connection: Connection, *, after: int = 0, limit: int) -> Rows:
     return connection.execute(select(site).where(site.c.id > after).order_by(site.c.id).limit(limit)).all()
+
+
+def site_row(connection: Connection, site_id: int) -> AnyRow | None:
+    return connection.execute(select(site).where(site.c.id == site_id)).one_or_none()
 
 
 def people(connection: Connection, *, after: int = 0, limit: int) -> Rows:

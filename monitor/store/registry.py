@@ -1,8 +1,10 @@
 """What operators keep: sites, machines, people, rentals. Every change is audited and raises the version that every
 process polls, so that it takes effect at once everywhere."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,10 +17,24 @@ from monitor.store.database import Database
 
 ROLES = ("ops", "technician", "customer", "service", "manager", "admin")
 LANGS = ("zh", "en")
+SITE_FIELDS = ("lat_deg", "lon_deg", "access_notes", "remote", "timezone")
+NOTES_LENGTH = 2000
 
 
 class Refused(ValueError):
     """An operator's input that cannot be taken; the message says what was wrong and what is allowed."""
+
+
+class Conflict(Refused):
+    """What cannot be taken because of what stands in the record; the message names that."""
+
+
+class Stale(Conflict):
+    """It was decided on an older reading; `tag` is the thing's now."""
+
+    def __init__(self, detail: str, tag: str) -> None:
+        super().__init__(detail)
+        self.tag = tag
 
 
 def raise_version(connection: Connection) -> None:
@@ -45,6 +61,19 @@ def write_audit(
     )
 
 
+@contextmanager
+def changing(database: Database) -> Iterator[Connection]:
+    """A transaction that changes what operators keep: every process hears of it."""
+    with database.begin() as connection:
+        yield connection
+        raise_version(connection)
+
+
+def tag_of(row: sa.Row[*tuple[Any, ...]]) -> str:
+    """What a row says, as a short hash: another one after every change (ETag)."""
+    return hashlib.sha256(json.dumps(list(row), ensure_ascii=True).encode()).hexdigest()[:16]
+
+
 class Registry:
     """Commands of operators, each one transaction. `actor` is who gives them (`cli`, `person:7`, `token:3`)."""
 
@@ -52,25 +81,48 @@ class Registry:
         self.database = database
         self.actor = actor
 
-    @contextmanager
-    def _change(self) -> Iterator[Connection]:
-        with self.database.begin() as connection:
-            yield connection
-            raise_version(connection)
+    def _change(self) -> AbstractContextManager[Connection]:
+        return changing(self.database)
 
-    def add_site(self, name: str, *, remote: bool, timezone: str, now: int) -> int:
-        """Add a site. `timezone` is an IANA name."""
+    def add_site(
+        self, name: str, *, remote: bool, timezone: str, now: int, place: tuple[float, float] | None = None,
+        access_notes: str = "",
+    ) -> int:  # fmt: skip
+        """Add a site. `timezone` is an IANA name; `place` is (lat_deg, lon_deg), WGS 84."""
         check_text("site name", name, 120)
-        try:
-            ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise Refused(f"timezone {timezone!r} is not known; use an IANA name such as Asia/Shanghai") from error
+        lat_deg, lon_deg = place or (None, None)
+        values = {
+            "name": name, "remote": remote, "timezone": timezone, "lat_deg": lat_deg, "lon_deg": lon_deg,
+            "access_notes": access_notes,
+        }  # fmt: skip
+        _check_site(values)
         with self._change() as connection:
             _refuse_existing(connection, schema.site, "site", name)
-            values = {"name": name, "remote": remote, "timezone": timezone}
             site_id = _insert(connection, schema.site, values)
-            write_audit(connection, now, self.actor, "site_added", f"site:{site_id}", after=values)
+            write_audit(connection, now, self.actor, "site_added", f"site:{site_id}", after=_discreet(values))
         return site_id
+
+    def change_site(self, site_id: int, changes: Mapping[str, Any], now: int, *, seen: str | None = None) -> None:
+        """Change some of lat_deg, lon_deg, access_notes, remote and timezone. `seen` is the tag that was read.
+
+        What was promised for open tickets stays as it was promised. Raises LookupError, Stale or Refused.
+        """
+        if unknown := changes.keys() - SITE_FIELDS:
+            raise Refused(f"{min(unknown)}: of a site only {', '.join(SITE_FIELDS)} can be changed")
+        with self._change() as connection:
+            c = schema.site.c
+            row = connection.execute(sa.select(schema.site).where(c.id == site_id).with_for_update()).first()
+            if row is None:
+                raise LookupError(f"there is no site {site_id}")
+            if seen is not None and seen != tag_of(row):
+                raise Stale(f"site {site_id} has changed since you read it", tag_of(row))
+            before = {name: row._mapping[name] for name in changes}
+            if before == dict(changes):
+                return
+            _check_site({**row._mapping, **changes})
+            connection.execute(sa.update(schema.site).where(c.id == site_id).values(**changes))
+            write_audit(connection, now, self.actor, "site_changed", f"site:{site_id}", _discreet(before),
+                        _discreet(changes))  # fmt: skip
 
     def add_device(self, device_id: str, profile: str, site: str | None, now: int) -> Device:
         """Add a machine; the credential is the broker's matter."""
@@ -159,7 +211,7 @@ class Registry:
         check_text("name", name, 200)
         _check_choice("role", role, ROLES)
         _check_choice("lang", lang, LANGS)
-        _check_email(email)
+        check_email(email)
         if phone:
             check_text("phone", phone, 40)
         if customer is not None:
@@ -180,7 +232,7 @@ class Registry:
         """Put a machine on hire at once. A rental that runs already is taken over: it ends now, audited."""
         check_text("customer", customer, 200)
         _check_choice("lang", lang, LANGS)
-        _check_email(email)
+        check_email(email)
         with self._change() as connection:
             _device(connection, device_id)
             customer_id = _customer(connection, customer, email, lang)
@@ -188,6 +240,8 @@ class Registry:
             c = schema.customer.c
             connection.execute(sa.update(schema.customer).where(c.id == customer_id).values(email=email, lang=lang))
             before = self._end_rental(connection, device_id, now)
+            if other := rental_between(connection, device_id, now, None):
+                raise Conflict(f"device {device_id} is on hire in this period already: rental {other.id}")
             rental_id = _insert(
                 connection, schema.rental, {"device_id": device_id, "customer_id": customer_id, "starts_at": now}
             )
@@ -196,12 +250,26 @@ class Registry:
         return rental_id
 
     def _end_rental(self, connection: Connection, device_id: str, now: int) -> dict[str, Any] | None:
-        running = schema.rental.c.device_id == device_id, schema.rental.c.ends_at.is_(None)
+        c = schema.rental.c
+        running = c.device_id == device_id, c.starts_at <= now, sa.or_(c.ends_at.is_(None), c.ends_at > now)
         row = connection.execute(sa.select(schema.rental).where(*running)).first()
         if row is None:
             return None
         connection.execute(sa.update(schema.rental).where(*running).values(ends_at=max(now, row.starts_at)))
         return {"rental_id": row.id, "customer_id": row.customer_id, "starts_at": row.starts_at, "ends_at": now}
+
+
+def rental_between(
+    connection: Connection, device_id: str, starts_at: int, ends_at: int | None, *, but: int = 0
+) -> sa.Row[*tuple[Any, ...]] | None:
+    """A rental of the machine within [starts_at, ends_at), other than `but`."""
+    c = schema.rental.c
+    begun = sa.true() if ends_at is None else c.starts_at < ends_at
+    # What ended when it began covers no moment.
+    lasts = sa.or_(c.ends_at.is_(None), sa.and_(c.ends_at > starts_at, c.ends_at > c.starts_at))
+    return connection.execute(
+        sa.select(schema.rental).where(c.device_id == device_id, c.id != but, begun, lasts).order_by(c.starts_at)
+    ).first()
 
 
 def devices(connection: Connection) -> list[Device]:
@@ -226,6 +294,30 @@ def _end_credentials(connection: Connection, device_id: str, now: int) -> None:
     connection.execute(
         sa.update(schema.credential).where(c.device_id == device_id, c.revoked_at.is_(None)).values(revoked_at=now)
     )
+
+
+def _check_site(values: Mapping[str, Any]) -> None:
+    """Raises Refused where a site cannot be like that."""
+    try:
+        ZoneInfo(values["timezone"])
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise Refused(
+            f"timezone {values['timezone']!r} is not known; use an IANA name such as Asia/Shanghai"
+        ) from error
+    lat_deg, lon_deg = values["lat_deg"], values["lon_deg"]
+    if (lat_deg is None) != (lon_deg is None):
+        raise Refused("lat_deg and lon_deg: both or none are known")
+    if lat_deg is not None and not (-90 <= lat_deg <= 90 and -180 <= lon_deg <= 180):
+        raise Refused("lat_deg lies between -90 and 90, lon_deg between -180 and 180")
+    notes = values["access_notes"]
+    if len(notes) > NOTES_LENGTH or not notes.replace("\n", "").isprintable():
+        raise Refused(f"access_notes: at most {NOTES_LENGTH} printable characters are allowed")
+
+
+def _discreet(values: Mapping[str, Any]) -> dict[str, Any]:
+    """For the audit, which is kept for ever: that the notes changed, and not a gate's code or somebody's number."""
+    notes = {"access_notes": f"{len(values['access_notes'])} characters"} if "access_notes" in values else {}
+    return {**values, **notes}
 
 
 def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
@@ -289,7 +381,7 @@ def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
         raise Refused(f"{what} {value!r}: allowed are {', '.join(choices)}")
 
 
-def _check_email(email: str) -> None:
+def check_email(email: str) -> None:
     local, at, domain = email.partition("@")
     if not (local and at and domain) or len(email) > 254 or not email.isprintable() or set(email) & set(" ,;<>\"'"):
         raise Refused(f"e-mail {email!r}: one plain address such as name@example.com is allowed")

@@ -44,6 +44,11 @@ def _at(name: str, *, optional: bool = True) -> Column[int]:
     return Column(name, BigInteger, nullable=optional)
 
 
+def _place() -> tuple[Column[float | None], Column[float | None]]:
+    """Where on earth (WGS 84)."""
+    return Column("lat_deg", Float, nullable=True), Column("lon_deg", Float, nullable=True)
+
+
 # --- what is rented out, to whom, and who cares for it -------------------------------------------------------------
 
 site = Table(
@@ -53,6 +58,9 @@ site = Table(
     Column("name", String(120), nullable=False, unique=True),
     Column("remote", Boolean, nullable=False, default=False),
     Column("timezone", String(64), nullable=False),
+    *_place(),
+    # How to get in: gate code, who to ask for, where the machine stands.
+    Column("access_notes", Text, nullable=False, default=""),
 )
 
 device = Table(
@@ -71,6 +79,8 @@ device = Table(
     _at("online_at"),
     Column("connection", String(8), nullable=True),
     Column("connection_reason", String(16), nullable=False, default=""),
+    # The same for the label on the machine.
+    Column("label_epoch", Integer, nullable=False, default=0),
     Column("firmware", String(120), nullable=False, default=""),
     Column("model", String(120), nullable=False, default=""),
     # When it was heard for the first time (before that its condition is unknown), and last, a few seconds behind.
@@ -98,6 +108,8 @@ customer = Table(
     Column("name", String(200), nullable=False, unique=True),
     Column("email", String(254), nullable=False, default=""),
     Column("lang", String(8), nullable=False, default="zh"),
+    # Signed links carry it: raised, all that were handed out end.
+    Column("link_epoch", Integer, nullable=False, default=0),
 )
 
 person = Table(
@@ -110,15 +122,123 @@ person = Table(
     Column("phone", String(40), nullable=False, default=""),
     Column("lang", String(8), nullable=False, default="zh"),
     Column("customer_id", ForeignKey("customer.id"), nullable=True),
+    # Where they live and set out from, and the zone of their working hours.
+    *_place(),
+    Column("timezone", String(64), nullable=False, default=""),
     _at("added_at", optional=False),
     _at("disabled_at"),
     CheckConstraint("role IN ('ops', 'technician', 'customer', 'service', 'manager', 'admin')", name="role"),
+)
+
+# P1: a technician works on the models that they are certified for, until the day that the certificate says.
+certificate = Table(
+    "certificate",
+    metadata,
+    _serial(),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("profile", String(64), nullable=False),
+    _at("since_at", optional=False),
+    _at("until_at"),
+    Index("uq_certificate", "person_id", "profile", unique=True),
+)
+
+# Hours of one weekday (0: Monday), in minutes since midnight on the wall of the person's zone. An end that is not after
+# the beginning lies on the next day.
+working_hours = Table(
+    "working_hours",
+    metadata,
+    _serial(),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    Column("weekday", Integer, nullable=False),
+    Column("from_minute", Integer, nullable=False),
+    Column("until_minute", Integer, nullable=False),
+    CheckConstraint("weekday BETWEEN 0 AND 6", name="weekday"),
+    CheckConstraint(
+        "from_minute BETWEEN 0 AND 1439 AND until_minute BETWEEN 0 AND 1440 AND from_minute <> until_minute",
+        name="hours",
+    ),
+)
+
+absence = Table(
+    "absence",
+    metadata,
+    _serial(),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    _at("from_at", optional=False),
+    _at("until_at", optional=False),
+    Column("reason", String(120), nullable=False, default=""),
+    CheckConstraint("from_at < until_at", name="period"),
+)
+
+# Who is on call in turn: shifts of so many hours of the wall clock, handed over at a weekday's minute in a zone.
+rotation = Table(
+    "rotation",
+    metadata,
+    _serial(),
+    Column("name", String(120), nullable=False, unique=True),
+    Column("timezone", String(64), nullable=False),
+    Column("shift_h", Integer, nullable=False),
+    Column("handover_weekday", Integer, nullable=False),
+    Column("handover_minute", Integer, nullable=False),
+    # Ids of people, in the order of their turns.
+    Column("people", JSON, nullable=False),
+    _at("starts_at", optional=False),
+    _at("ends_at"),
+    # Until when whoever came on has been told what they take over.
+    _at("handed_over_at", optional=False),
+    CheckConstraint("ends_at IS NULL OR starts_at < ends_at", name="period"),
+    CheckConstraint("shift_h BETWEEN 1 AND 8784", name="shift_h"),
+    CheckConstraint("handover_weekday BETWEEN 0 AND 6 AND handover_minute BETWEEN 0 AND 1439", name="handover"),
+)
+
+# Somebody else takes a shift, or a part of it.
+duty_override = Table(
+    "duty_override",
+    metadata,
+    _serial(),
+    Column("rotation_id", ForeignKey("rotation.id"), nullable=False, index=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    _at("from_at", optional=False),
+    _at("until_at", optional=False),
+    CheckConstraint("from_at < until_at", name="period"),
+)
+
+# How a person is reached, the first choice first. A bounced one is skipped until somebody mends it.
+contact = Table(
+    "contact",
+    metadata,
+    _serial(),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    Column("channel", String(16), nullable=False),
+    Column("address", String(400), nullable=False),
+    Column("position", Integer, nullable=False),
+    # Local minutes of the day in which only emergencies may use it; equal: none.
+    Column("quiet_from_minute", Integer, nullable=False, default=0),
+    Column("quiet_until_minute", Integer, nullable=False, default=0),
+    _at("bounced_at"),
+    Column("bounce", Text, nullable=False, default=""),
+    UniqueConstraint("person_id", "channel", "address"),
+    # Notices name theirs: another contact must never come under the number of one that was removed.
+    sqlite_autoincrement=True,
+)
+
+contract = Table(
+    "contract",
+    metadata,
+    _serial(),
+    Column("number", String(60), nullable=False, unique=True),
+    Column("customer_id", ForeignKey("customer.id"), nullable=False, index=True),
+    _at("signed_at"),
+    _at("added_at", optional=False),
 )
 
 rental = Table(
     "rental",
     metadata,
     _serial(),
+    Column("contract_id", ForeignKey("contract.id"), nullable=True, index=True),
+    # Of a machine that was brought in exchange: the rental of the one that was taken away.
+    Column("replaces_id", ForeignKey("rental.id"), nullable=True),
     Column("device_id", ForeignKey("device.device_id"), nullable=False),
     Column("customer_id", ForeignKey("customer.id"), nullable=False, index=True),
     _at("starts_at", optional=False),
@@ -183,6 +303,46 @@ reply = Table(
     Column("result", JSON, nullable=False),
 )
 
+# What the service asks of machines (MQTT, `{topic}/command`): sent again until it is answered or given up. Both may
+# stand on a row: an answer that comes after we gave up is an answer all the same.
+WAITING = "next_send_at IS NOT NULL"
+
+command = Table(
+    "command",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    # Of the box that is asked: another box in its place does not know of it.
+    Column("generation", Integer, nullable=False),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=True, index=True),
+    Column("command", String(24), nullable=False),
+    Column("args", JSON, nullable=False),
+    Column("asked_by", String(80), nullable=False),
+    _at("asked_at", optional=False),
+    _at("next_send_at"),
+    # When the broker last took it from us, and how often it did.
+    _at("sent_at"),
+    Column("sends", Integer, nullable=False, default=0),
+    _at("answered_at"),
+    Column("ok", Boolean, nullable=True),
+    Column("result", JSON, nullable=True),
+    _at("given_up_at"),
+    # Why it was given up.
+    Column("reason", String(24), nullable=False, default=""),
+    CheckConstraint("(answered_at IS NULL) = (ok IS NULL)", name="answered_with"),
+    CheckConstraint(
+        "(next_send_at IS NULL) = (answered_at IS NOT NULL OR given_up_at IS NOT NULL)", name="waits_until_ended"
+    ),
+    Index("ix_command_device", "device_id", "asked_at"),
+    Index("ix_command_waiting", "next_send_at", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
+    # One of a kind is under way for a ticket, or for a machine without one.
+    Index("uq_command_of_ticket", "ticket_id", "command", unique=True,
+          sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
+    Index("uq_command_of_device", "device_id", "command", unique=True,
+          sqlite_where=text(f"ticket_id IS NULL AND {WAITING}"),
+          postgresql_where=text(f"ticket_id IS NULL AND {WAITING}")),
+)  # fmt: skip
+
 # Detector state of one device after batch `batch` (monitor/detect): with it and the telemetry stored since, a
 # restart stands exactly where the crash was.
 snapshot = Table(
@@ -222,9 +382,25 @@ ticket = Table(
     Column("technician_id", ForeignKey("person.id"), nullable=True),
     _at("opened_at", optional=False),
     _at("occurred_at", optional=False),
+    # How we came to know: by ourselves, or told by somebody (`reported_by`, in their words in the evidence).
+    Column("origin", String(12), nullable=False, default="detected"),
+    Column("reported_by", String(200), nullable=False, default=""),
     _at("cleared_at"),
+    _at("resolved_at"),
     _at("closed_at"),
-    # The ticket that took its faults over, where nobody had touched this one.
+    # How often it was reopened.
+    Column("turn", Integer, nullable=False, default=0),
+    # Of a waiting ticket: the status that it goes on with.
+    Column("resumes_to", String(12), nullable=True),
+    # What it was, from the lists that operators keep (table choice).
+    Column("resolution_cause", String(40), nullable=True),
+    Column("resolution_action", String(40), nullable=True),
+    Column("borne_by", String(40), nullable=True),
+    Column("parts", JSON, nullable=True),
+    Column("outcome", String(12), nullable=True),
+    # Raised with every change: what If-Match is compared with.
+    Column("revision", Integer, nullable=False, default=0),
+    # The ticket that took its faults over.
     Column("merged_into", ForeignKey("ticket.id"), nullable=True),
     # How often the most restless of its faults came back.
     Column("recurrences", Integer, nullable=False, default=0),
@@ -236,6 +412,9 @@ ticket = Table(
         "'resolved', 'closed', 'cancelled', 'waiting')",
         name="status",
     ),
+    CheckConstraint("origin IN ('detected', 'phone', 'customer', 'label', 'office')", name="origin"),
+    CheckConstraint("outcome IN ('real', 'nuisance', 'wrong_cause')", name="outcome"),
+    CheckConstraint("(status = 'waiting') = (resumes_to IS NOT NULL)", name="waiting_resumes"),
     Index("uq_ticket_open", "device_id", "kind", "subject", unique=True, sqlite_where=text(OPEN_TICKET),
           postgresql_where=text(OPEN_TICKET)),
     # A whole site's ticket: one stands at a time.
@@ -343,9 +522,128 @@ step = Table(
     Column("actor", String(80), nullable=False),
     Column("technician_id", ForeignKey("person.id"), nullable=True),
     Column("note", Text, nullable=False, default=""),
+    # Why it waits, or what was wrong with a cancelled one; the other ticket of a merge or a link.
+    Column("reason", String(40), nullable=False, default=""),
+    Column("other_id", ForeignKey("ticket.id"), nullable=True),
+    # The turn of the ticket it belongs to: reopening begins another one.
+    Column("turn", Integer, nullable=False, default=0),
     _at("happened_at", optional=False),
     _at("recorded_at", optional=False),
+    # A mistaken tap, taken back: the step that did it. It stays in the record, and counts for nothing.
+    Column("corrected_by", ForeignKey("step.id"), nullable=True),
 )
+
+# The ledger of waiting: due times are reckoned from it and the steps alone.
+pause = Table(
+    "pause",
+    metadata,
+    _serial(),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=False, index=True),
+    Column("turn", Integer, nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("stops_clocks", Boolean, nullable=False),
+    _at("from_at", optional=False),
+    # Until when it was agreed to wait, and when it really ended.
+    _at("until_at"),
+    _at("to_at"),
+    _at("recorded_at", optional=False),
+    CheckConstraint("to_at IS NULL OR to_at >= from_at", name="period"),
+    Index("uq_pause_open", "ticket_id", unique=True, sqlite_where=text("to_at IS NULL"),
+          postgresql_where=text("to_at IS NULL")),
+    Index("ix_pause_until", "until_at", sqlite_where=text("to_at IS NULL"), postgresql_where=text("to_at IS NULL")),
+)  # fmt: skip
+
+# Tickets that belong together: `returned` where the later one is the earlier one's fault come back.
+ticket_link = Table(
+    "ticket_link",
+    metadata,
+    _serial(),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=False),
+    Column("other_id", ForeignKey("ticket.id"), nullable=False, index=True),
+    Column("kind", String(12), nullable=False),
+    _at("at", optional=False),
+    Column("actor", String(80), nullable=False),
+    UniqueConstraint("ticket_id", "other_id"),
+    CheckConstraint("ticket_id <> other_id", name="two"),
+    CheckConstraint("kind IN ('related', 'returned', 'merged')", name="kind"),
+)
+
+# The lists that operators keep: causes, actions, who bears it, what was wrong with an alarm.
+choice = Table(
+    "choice",
+    metadata,
+    _serial(),
+    Column("list", String(16), nullable=False),
+    Column("code", String(40), nullable=False),
+    Column("title_en", String(120), nullable=False),
+    Column("title_zh", String(120), nullable=False),
+    Column("position", Integer, nullable=False),
+    _at("retired_at"),
+    UniqueConstraint("list", "code"),
+    CheckConstraint("list IN ('cause', 'action', 'borne_by', 'false_alarm')", name="list"),
+)
+
+# Time that was declared beforehand in which faults of a machine, or of a site's machines, call nobody.
+maintenance_window = Table(
+    "maintenance_window",
+    metadata,
+    _serial(),
+    Column("device_id", ForeignKey("device.device_id"), nullable=True, index=True),
+    Column("site_id", ForeignKey("site.id"), nullable=True, index=True),
+    Column("what", String(12), nullable=False),
+    _at("starts_at", optional=False),
+    _at("ends_at", optional=False),
+    Column("reason", String(200), nullable=False, default=""),
+    Column("declared_by", String(80), nullable=False),
+    _at("declared_at", optional=False),
+    _at("cancelled_at"),
+    CheckConstraint("starts_at < ends_at", name="period"),
+    CheckConstraint("(device_id IS NULL) <> (site_id IS NULL)", name="one_place"),
+    CheckConstraint("what IN ('maintenance', 'transport')", name="what"),
+)
+
+PAGED = "next_at IS NOT NULL"
+
+# The search for somebody who takes a ticket (desk/escalation.py): where it stands, and when it is looked at again.
+paging = Table(
+    "paging",
+    metadata,
+    Column("ticket_id", ForeignKey("ticket.id"), primary_key=True, autoincrement=False),
+    Column("round", Integer, nullable=False),
+    Column("phase", String(12), nullable=False),
+    _at("since_at", optional=False),
+    # Whom an operator named in this round.
+    Column("named_id", ForeignKey("person.id"), nullable=True),
+    _at("next_at"),
+    CheckConstraint("phase IN ('seeking', 'accepted', 'on_the_way', 'stopped')", name="phase"),
+    Index("ix_paging_next", "next_at", sqlite_where=text(PAGED), postgresql_where=text(PAGED)),
+)
+
+# Every move of paging: who was asked, reminded or told, when that was due, and what became of it.
+move = Table(
+    "move",
+    metadata,
+    _serial(),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=False, index=True),
+    Column("round", Integer, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("what", String(20), nullable=False),
+    Column("who", String(12), nullable=True),
+    Column("person_id", ForeignKey("person.id"), nullable=True),
+    _at("due_at", optional=False),
+    _at("until_at"),
+    _at("made_at", optional=False),
+    _at("declined_at"),
+    UniqueConstraint("ticket_id", "round", "level", "what", "person_id"),
+    # Two without a person are the same move, though the database takes no two nulls for equal.
+    Index("uq_move_of_nobody", "ticket_id", "round", "level", "what", unique=True,
+          sqlite_where=text("person_id IS NULL"), postgresql_where=text("person_id IS NULL")),
+)  # fmt: skip
+
+RUNNING = "met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL"
+
+FORESEEN = f"{RUNNING} AND breached_at IS NULL AND feared_at IS NULL"
 
 # A promise with a clock. One stop, one breach, or one void; a breach carries due_at, never the moment of noticing.
 commitment = Table(
@@ -362,11 +660,24 @@ commitment = Table(
     _at("met_at"),
     _at("breached_at"),
     _at("voided_at"),
-    UniqueConstraint("ticket_id", "kind"),
+    # What was promised, whole: a changed standard changes nothing of it.
+    Column("stop", String(24), nullable=False),
+    Column("length_s", Float, nullable=True),
+    Column("length_days", Integer, nullable=True),
+    Column("calendar", String(12), nullable=False),
+    Column("timezone", String(64), nullable=False),
+    Column("warns", JSON, nullable=False),
+    Column("turn", Integer, nullable=False, default=0),
+    # Since when it stands still for the customer; due_at is then as if that were over at once.
+    _at("paused_since"),
+    # When it was last looked at whether it can be kept (desk/feasibility.py), and when that was first in doubt.
+    Column("foreseen_at", BigInteger, nullable=False, default=0),
+    _at("feared_at"),
+    UniqueConstraint("ticket_id", "kind", "turn"),
     CheckConstraint("breached_at IS NULL OR breached_at = due_at", name="breached_when_due"),
     CheckConstraint("met_at IS NULL OR voided_at IS NULL", name="one_stop"),
-    Index("ix_commitment_running", "due_at", sqlite_where=text("met_at IS NULL AND voided_at IS NULL"),
-          postgresql_where=text("met_at IS NULL AND voided_at IS NULL")),
+    Index("ix_commitment_running", "due_at", sqlite_where=text(RUNNING), postgresql_where=text(RUNNING)),
+    Index("ix_commitment_foreseen", "foreseen_at", sqlite_where=text(FORESEEN), postgresql_where=text(FORESEEN)),
 )  # fmt: skip
 
 # What was taken back of a clock, beside what it says now: a breach that a step recorded later turned out not to be.
@@ -378,24 +689,40 @@ amendment = Table(
     Column("standard_id", String(8), nullable=False),
     Column("kind", String(24), nullable=False),
     _at("breached_at", optional=False),
-    _at("met_at", optional=False),
+    # What it is instead: met in time, or due later.
+    _at("met_at"),
+    _at("due_at", optional=False),
     _at("recorded_at", optional=False),
     Column("actor", String(80), nullable=False),
 )
 
-# The outbox: written in the transaction of what caused it; one row a recipient and cause.
+# The outbox: written in the transaction of what caused it; one row a recipient and cause. What is gathered into one
+# message (monitor/engine/telling.py) are rows that name the row which carries them, and share its fate.
 notice = Table(
     "notice",
     metadata,
     _serial(),
-    Column("cause", String(120), nullable=False, unique=True),
+    Column("cause", String(160), nullable=False, unique=True),
     Column("kind", String(24), nullable=False),
     Column("ticket_id", ForeignKey("ticket.id"), nullable=True, index=True),
+    Column("severity", String(12), nullable=False, default="urgent"),
+    # Null: it is addressed directly (a customer's office, operations' webhook).
+    Column("person_id", ForeignKey("person.id"), nullable=True),
+    # Which of the person's contacts; null: the e-mail of their own row. Contacts come and go, so no reference.
+    Column("contact_id", BigInteger, nullable=True),
+    # The contacts through which it could not be told (0: their own e-mail).
+    Column("tried", JSON, nullable=False, default=list),
+    # desk/telling.How; '' where it is addressed directly.
+    Column("how", String(12), nullable=False, default=""),
+    _at("deliver_at"),
+    Column("gathered_in", ForeignKey("notice.id"), nullable=True, index=True),
     Column("channel", String(16), nullable=False),
-    Column("recipient", String(254), nullable=False),
+    Column("recipient", String(400), nullable=False),
     Column("lang", String(8), nullable=False),
     Column("subject", Text, nullable=False),
     Column("body", Text, nullable=False),
+    Column("html", Text, nullable=False, default=""),
+    Column("link", Text, nullable=False, default=""),
     Column("status", String(12), nullable=False),
     Column("tries", Integer, nullable=False, default=0),
     _at("queued_at", optional=False),
@@ -404,8 +731,10 @@ notice = Table(
     _at("sent_at"),
     Column("last_error", Text, nullable=False, default=""),
     CheckConstraint("status IN ('queued', 'sent', 'failed', 'withdrawn')", name="status"),
+    CheckConstraint("gathered_in <> id", name="not_in_itself"),
     Index("ix_notice_due", "next_try_at", sqlite_where=text("status = 'queued'"),
           postgresql_where=text("status = 'queued'")),
+    Index("ix_notice_heard", "person_id", "deliver_at"),
 )  # fmt: skip
 
 # --- access, and what is remembered of it --------------------------------------------------------------------------
@@ -443,6 +772,28 @@ session = Table(
     _at("created_at", optional=False),
     _at("expires_at", optional=False),
     _at("ended_at"),
+)
+
+# What a request with an Idempotency-Key was answered, so that the same again is not done twice. Kept for a day.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("actor", String(80), primary_key=True),
+    Column("key", String(80), primary_key=True),
+    # Hash of what was asked: the same key with another request is refused.
+    Column("request", String(64), nullable=False),
+    _at("at", optional=False),
+    # Who is doing it, and until when nobody else may take it over.
+    Column("attempt", String(32), nullable=False),
+    _at("until_at", optional=False),
+    # Written in the transaction that does it.
+    _at("done_at"),
+    # Null while it is being done, and where the answer was lost.
+    Column("status", Integer, nullable=True),
+    Column("headers", JSON, nullable=True),
+    Column("body", LargeBinary, nullable=True),
+    CheckConstraint("(status IS NULL) = (body IS NULL)", name="answered_with"),
+    Index("ix_idempotency_at", "at"),
 )
 
 # Append-only; the migrations make the database refuse UPDATE and DELETE.

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from monitor.devices import Device
 from monitor.readings import Arrival, Event, Message, Reading, Rejected, Reply, Status
 from monitor.sequence import Course, Stream
-from monitor.store import schema
+from monitor.store import commands, idempotency, schema
 from monitor.store.database import insert_new, upsert
 
 MAX_REJECTED = 100_000
@@ -191,13 +191,15 @@ def is_dead_letter(connection: Connection, device_id: str, payload: bytes) -> bo
 
 
 def prune(connection: Connection, now: int) -> None:
-    """Bound what grows by itself: dead letters by number, replies by number and age, the change log by age (a day),
-    and what signed people in a day after it expired."""
+    """Bound what grows by itself: dead letters by number, replies by number and age, commands without a ticket by age,
+    the change log and kept answers by age (a day), and what signed people in a day after it expired."""
     c = schema.rejected.c
     newest = connection.execute(sa.select(sa.func.max(c.id))).scalar() or 0
     connection.execute(sa.delete(schema.rejected).where(c.id <= newest - MAX_REJECTED))
     connection.execute(sa.delete(schema.change).where(schema.change.c.at < now - DAY_MS))
     _prune_replies(connection, now)
+    commands.prune(connection, now)
+    idempotency.prune(connection, now)
     for table in (schema.login_link, schema.session):
         connection.execute(sa.delete(table).where(table.c.expires_at < now - DAY_MS))
 

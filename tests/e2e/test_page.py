@@ -274,7 +274,7 @@ def test_a_ticket_is_walked_by_hand(company: World, visit: Callable[..., Visit])
 def test_a_step_that_came_too_late_is_explained(company: World, visit: Callable[..., Visit]) -> None:
     ticket_id = company.ticket("m-0012", "limit", "oil_pressure_bar")
     page = visit().open(f"/tickets/{ticket_id}")
-    company.api.desk.act(ticket_id, "cancel", "person:3", company.now())  # type: ignore[arg-type]
+    company.api.desk.act(ticket_id, "cancel", "person:3", company.now(), reason="other")  # type: ignore[arg-type]
     page.get_by_role("button", name="Verify").click()
     assert "cancelled" in page.locator("[role=alert]").inner_text()
 

@@ -4,9 +4,15 @@
 import random
 
 import pytest
+import sqlalchemy as sa
 
+from monitor.notify.mail import Mail
+from monitor.notify.outbox import Outbox
 from monitor.store import schema
+from tests.office import finding
+from tests.standard.test_escalation_steps import FAR, SITE, at_work
 from tests.standard.world import World
+from tests.test_outbox import Postbox, serving
 
 TECHNICIAN, OPS, MANAGER = "tian@example.com", "olga@example.com", "mei@example.com"
 CUSTOMER = "site@metro.example"
@@ -39,8 +45,99 @@ def test_R7_the_whole_course_of_a_ticket_that_nobody_takes_in_time(world: World)
     world.forward(minutes=300, every_s=300)
     assert world.told() == sorted([
         *to("dispatch_alert", TECHNICIAN), *to("fault_noticed", CUSTOMER), *to("breach_warning", TECHNICIAN, OPS),
-        *to("breach", OPS, MANAGER), *to("fault_resolved", CUSTOMER),
+        *to("breach", OPS, MANAGER), *to("fault_resolved", CUSTOMER), *to("technician_arranged", CUSTOMER),
+        *to("technician_on_site", CUSTOMER),
     ])  # fmt: skip
+
+
+def test_R7_the_customer_hears_once_of_each_turn_of_events(world: World) -> None:
+    world.machine().fails_to_start()
+    ticket_id = world.ticket("startup_failure").id
+    course = ["fault_noticed"]
+    for verb, told in (
+        ("accept", "technician_arranged"), ("depart", None), ("arrive", "technician_on_site"), ("start-repair", None),
+        ("resolve", "fault_resolved"), ("close", "how_was_it"),
+    ):  # fmt: skip
+        if verb == "resolve":
+            world.machines["m1"].says()
+        world.act(ticket_id, verb, technician_id=1)
+        world.forward(minutes=3, every_s=30)
+        course += [told] if told else []
+        assert world.told_to(CUSTOMER) == course, verb
+    arranged = world.letters("technician_arranged")[0]
+    assert "Technician: Tian" in arranged["body"]
+
+
+def test_R7_the_customer_is_told_between_when_and_when_the_technician_comes(world: World) -> None:
+    at_work(world, "Tian", FAR)
+    world.site("Port", remote=False)
+    with world.database.begin() as connection:
+        connection.execute(schema.site.update().values(lat_deg=SITE.lat_deg, lon_deg=SITE.lon_deg))
+    world.machine(site="Port").goes_hot()
+    world.act(world.ticket("limit").id, "accept", technician_id=1)
+    world.forward(seconds=5)
+    (arranged,) = world.letters("technician_arranged")
+    # 58 km at the detour and speed that the policy reckons with are two hours: 18:50, told in quarters of an hour.
+    assert [line for line in arranged["body"].splitlines() if line.startswith(("Expected", "Until"))] == [
+        "Expected from: Thu 9 Oct 2025, 18:45 (China Standard Time)",
+        "Until: Thu 9 Oct 2025, 20:00 (China Standard Time)",
+    ]
+
+
+def test_R7_another_technician_is_told_of_and_a_false_alarm_asks_nothing(world: World) -> None:
+    other = world.person("Wang", "technician")
+    world.machine().goes_hot()
+    ticket_id = world.ticket("limit").id
+    world.act(ticket_id, "accept", technician_id=1)
+    world.act(ticket_id, "decline")
+    world.act(ticket_id, "accept", technician_id=other)
+    world.act(ticket_id, "cancel")
+    world.forward(seconds=5)
+    assert world.told_to(CUSTOMER) == ["fault_noticed", "technician_arranged", "technician_arranged"]
+    assert [letter["subject"].split()[0] for letter in world.letters("technician_arranged")] == ["Tian", "Wang"]
+
+
+def test_R7_a_routine_ticket_is_on_the_day_s_list_of_operations_and_pages_nobody(world: World) -> None:
+    for name in ("m1", "m2"):
+        world.machine(name)
+        with world.database.begin() as connection:
+            world.desk.record(connection, [finding("weak_battery", device=name, at=world.now)], world.now)
+    world.forward(hours=25, every_s=600)
+    assert world.told() == [("digest", OPS)]
+    assert world.letters("digest")[0]["subject"].startswith("2 notices: To plan · m1 · ")
+
+
+def test_R7_a_site_without_signal_is_one_notice_with_a_list(world: World) -> None:
+    site = world.site("North pier", remote=False)
+    machines = [world.machine(f"m{n}", on_hire=False, site=site) for n in range(5)]
+    for machine in machines:
+        machine.says()
+    world.forward(seconds=3)
+    for machine in machines:
+        machine.status("lost")
+    world.forward(minutes=10, every_s=10)
+    assert world.told() == [("routine_opened", OPS)]
+    (told,) = world.letters()
+    assert [line for line in told["body"].splitlines() if line.startswith("- m")] == [f"- m{n}" for n in range(5)]
+
+
+def test_R7_a_dead_address_is_told_to_operations_and_the_alert_goes_another_way(world: World) -> None:
+    """Through a mail server that really listens and does not know the technician's address."""
+    postbox = Postbox(refuses={TECHNICIAN: "550 no such user"})
+    with world.database.begin() as connection:
+        connection.execute(sa.insert(schema.contact), [
+            {"person_id": 1, "channel": "email", "address": address, "position": position, "bounce": ""}
+            for position, address in enumerate((TECHNICIAN, "tian@home.example"))
+        ])  # fmt: skip
+    with serving(postbox) as relay:
+        world.outbox = Outbox(world.database, {"email": Mail(relay)}, given_up=world.desk.telling.given_up)
+        world.machine().goes_hot()
+        world.forward(seconds=10)
+    told = sorted((str(letter["X-Fettle-Kind"]), to[0]) for to, letter in postbox.letters)
+    assert told == [("contact_bounced", OPS), ("dispatch_alert", "tian@home.example"), ("fault_noticed", CUSTOMER)]
+    assert [row.bounce for row in world.rows(schema.contact)] == ["550 no such user", ""]
+    assert {row.status for row in world.rows(schema.notice)} == {"sent"}
+    assert {letter.get_content_type() for _, letter in postbox.letters} == {"multipart/alternative"}
 
 
 def test_R9_once_a_technician_has_taken_it_the_warning_pages_no_other(world: World) -> None:
@@ -115,7 +212,8 @@ def test_R7_R9_restarts_at_any_point_send_nothing_twice_and_forget_nothing(world
     on(200)
     assert world.told() == sorted([
         *to("dispatch_alert", TECHNICIAN), *to("fault_noticed", CUSTOMER), *to("breach_warning", TECHNICIAN, OPS),
-        *to("breach", OPS, MANAGER), *to("fault_resolved", CUSTOMER),
+        *to("breach", OPS, MANAGER), *to("fault_resolved", CUSTOMER), *to("technician_arranged", CUSTOMER),
+        *to("technician_on_site", CUSTOMER),
     ])  # fmt: skip
     assert {notice.status for notice in world.rows(schema.notice)} == {"sent"}
 

@@ -12,10 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
+from monitor.desk import diagnosis as self_tests
 from monitor.desk.commitments import Commitment, service_standard
-from monitor.desk.tickets import Verb
-from monitor.engine import Desk, Watch
+from monitor.desk.tickets import Resolution, Verb
+from monitor.engine import Desk, Watch, diagnosis
 from monitor.engine.desk import Addresses
+from monitor.links import Signer
 from monitor.notify.channels import Settings, channels
 from monitor.notify.outbox import Outbox
 from monitor.readings import Arrival, Event, Message, Reading, Reply, Status
@@ -44,6 +46,7 @@ name = "pressure_bar"
 unit = "bar"
 limits = { low = 2, clear_margin = 0.5, hold_s = 20 }
 """
+RESOLUTION = Resolution("other", "repaired", "wear")
 WELL = {"temp_c": 60.0, "pressure_bar": 5.0}
 HOT = {"temp_c": 120.0, "pressure_bar": 5.0}
 
@@ -68,6 +71,7 @@ class World:
         (home / "profiles").mkdir(parents=True)
         (home / "profiles" / "rig.toml").write_text(RIG)
         self.machines: dict[str, Machine] = {}
+        self.radio = Radio()
         (home / "fettle.db").write_bytes(fresh_database())
         self.open()
         self.registry = Registry(self.database)
@@ -79,10 +83,9 @@ class World:
         self.database = open_database(f"sqlite:///{self.home / 'fettle.db'}")
         self.telemetry = open_telemetry(f"duckdb:{self.home / 'telemetry.duckdb'}")
         profiles = load_profiles(self.home / "profiles")
-        self.desk = Desk(
-            self.database, service_standard(), profiles, Addresses("http://fettle.example", "Asia/Shanghai")
-        )
-        self.outbox = Outbox(self.database, channels(Settings(self.home)))
+        addresses = Addresses("http://fettle.example", "Asia/Shanghai", signer=Signer(bytes(32)))
+        self.desk = Desk(self.database, service_standard(), profiles, addresses)
+        self.outbox = Outbox(self.database, channels(Settings(self.home)), given_up=self.desk.telling.given_up)
         self.watch = Watch(self.database, self.telemetry, self.desk, profiles, retention_days=400, now=self.now)
 
     def close(self) -> None:
@@ -101,6 +104,8 @@ class World:
         self.watch.tick(self.now, attending=attending)
         self.desk.tick(self.now)
         self.outbox.deliver_due(self.now)
+        diagnosis.send_due(self.database, self.radio.publish, self_tests.shipped_policy(), self.now)
+        diagnosis.give_up(self.database, self_tests.shipped_policy(), self.now)
 
     def forward(
         self, *, hours: float = 0, minutes: float = 0, seconds: float = 0, every_s: float = 5, attending: bool = True
@@ -138,6 +143,11 @@ class World:
         return name
 
     def act(self, ticket_id: int, verb: str, **how: Any) -> None:
+        """A step; a resolution and a reason are of the commonest kind, where the test does not care."""
+        if verb == "resolve":
+            how.setdefault("resolution", RESOLUTION)
+        if verb == "cancel":
+            how.setdefault("reason", "other")
         self.desk.act(ticket_id, Verb(verb), "test", self.now, **how)
 
     def observe(self, *arrivals: Arrival) -> None:
@@ -182,11 +192,18 @@ class World:
 
     def told(self, kind: str | None = None) -> list[tuple[str, str]]:
         """(kind, address) of every notice that went out, as the channel's own file has it."""
+        return sorted((n["kind"], n["recipient"]) for n in self.letters() if kind in (None, n["kind"]))
+
+    def told_to(self, address: str) -> list[str]:
+        """The kinds of the notices to an address, in the order in which they went out."""
+        return [n["kind"] for n in self.letters() if n["recipient"] == address]
+
+    def letters(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The notices themselves, in the order in which they went out."""
         lines: list[str] = []
         with suppress(FileNotFoundError):
             lines = (self.home / "notices.log").read_text().splitlines()
-        notices = [json.loads(line) for line in lines]
-        return sorted((n["kind"], n["recipient"]) for n in notices if kind in (None, n["kind"]))
+        return [n for n in map(json.loads, lines) if kind in (None, n["kind"])]
 
 
 class Machine:
@@ -246,6 +263,19 @@ class Machine:
         self.says({}, state="off")
         self.event("start_requested")
         self.world.forward(seconds=35)
+
+
+class Radio:
+    """The way to the machines: what was sent to them, while the broker takes it."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        if self.up:
+            self.sent.append((topic, json.loads(payload)))
+        return self.up
 
 
 class Broken:

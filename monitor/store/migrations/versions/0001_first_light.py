@@ -36,14 +36,46 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "choice",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("list", sa.String(length=16), nullable=False),
+        sa.Column("code", sa.String(length=40), nullable=False),
+        sa.Column("title_en", sa.String(length=120), nullable=False),
+        sa.Column("title_zh", sa.String(length=120), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("retired_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("list IN ('cause', 'action', 'borne_by', 'false_alarm')", name=op.f("ck_choice_list")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_choice")),
+        sa.UniqueConstraint("list", "code", name=op.f("uq_choice_list_code")),
+    )
+    op.create_table(
         "customer",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("email", sa.String(length=254), nullable=False),
         sa.Column("lang", sa.String(length=8), nullable=False),
+        sa.Column("link_epoch", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_customer")),
         sa.UniqueConstraint("name", name=op.f("uq_customer_name")),
     )
+    op.create_table(
+        "idempotency",
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("key", sa.String(length=80), nullable=False),
+        sa.Column("request", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.String(length=32), nullable=False),
+        sa.Column("until_at", sa.BigInteger(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("headers", sa.JSON(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.CheckConstraint("(status IS NULL) = (body IS NULL)", name=op.f("ck_idempotency_answered_with")),
+        sa.PrimaryKeyConstraint("actor", "key", name=op.f("pk_idempotency")),
+    )
+    with op.batch_alter_table("idempotency", schema=None) as batch_op:
+        batch_op.create_index("ix_idempotency_at", ["at"], unique=False)
+
     op.create_table(
         "progress",
         sa.Column("owner", sa.String(length=64), nullable=False),
@@ -77,6 +109,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_released")),
     )
     op.create_table(
+        "rotation",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("timezone", sa.String(length=64), nullable=False),
+        sa.Column("shift_h", sa.Integer(), nullable=False),
+        sa.Column("handover_weekday", sa.Integer(), nullable=False),
+        sa.Column("handover_minute", sa.Integer(), nullable=False),
+        sa.Column("people", sa.JSON(), nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=False),
+        sa.Column("ends_at", sa.BigInteger(), nullable=True),
+        sa.Column("handed_over_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("ends_at IS NULL OR starts_at < ends_at", name=op.f("ck_rotation_period")),
+        sa.CheckConstraint(
+            "handover_weekday BETWEEN 0 AND 6 AND handover_minute BETWEEN 0 AND 1439", name=op.f("ck_rotation_handover")
+        ),
+        sa.CheckConstraint("shift_h BETWEEN 1 AND 8784", name=op.f("ck_rotation_shift_h")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rotation")),
+        sa.UniqueConstraint("name", name=op.f("uq_rotation_name")),
+    )
+    op.create_table(
         "serviced",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("device_id", sa.String(length=64), nullable=False),
@@ -89,6 +141,9 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=120), nullable=False),
         sa.Column("remote", sa.Boolean(), nullable=False),
         sa.Column("timezone", sa.String(length=64), nullable=False),
+        sa.Column("lat_deg", sa.Float(), nullable=True),
+        sa.Column("lon_deg", sa.Float(), nullable=True),
+        sa.Column("access_notes", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_site")),
         sa.UniqueConstraint("name", name=op.f("uq_site_name")),
     )
@@ -106,6 +161,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_version")),
     )
     op.create_table(
+        "contract",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("number", sa.String(length=60), nullable=False),
+        sa.Column("customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("signed_at", sa.BigInteger(), nullable=True),
+        sa.Column("added_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_contract_customer_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_contract")),
+        sa.UniqueConstraint("number", name=op.f("uq_contract_number")),
+    )
+    with op.batch_alter_table("contract", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_contract_customer_id"), ["customer_id"], unique=False)
+
+    op.create_table(
         "device",
         sa.Column("device_id", sa.String(length=64), nullable=False),
         sa.Column("profile", sa.String(length=64), nullable=False),
@@ -118,6 +187,7 @@ def upgrade() -> None:
         sa.Column("online_at", sa.BigInteger(), nullable=True),
         sa.Column("connection", sa.String(length=8), nullable=True),
         sa.Column("connection_reason", sa.String(length=16), nullable=False),
+        sa.Column("label_epoch", sa.Integer(), nullable=False),
         sa.Column("firmware", sa.String(length=120), nullable=False),
         sa.Column("model", sa.String(length=120), nullable=False),
         sa.Column("first_heard_at", sa.BigInteger(), nullable=True),
@@ -138,6 +208,9 @@ def upgrade() -> None:
         sa.Column("phone", sa.String(length=40), nullable=False),
         sa.Column("lang", sa.String(length=8), nullable=False),
         sa.Column("customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("lat_deg", sa.Float(), nullable=True),
+        sa.Column("lon_deg", sa.Float(), nullable=True),
+        sa.Column("timezone", sa.String(length=64), nullable=False),
         sa.Column("added_at", sa.BigInteger(), nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
@@ -170,6 +243,52 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "absence",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("until_at", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(length=120), nullable=False),
+        sa.CheckConstraint("from_at < until_at", name=op.f("ck_absence_period")),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_absence_person_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_absence")),
+    )
+    with op.batch_alter_table("absence", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_absence_person_id"), ["person_id"], unique=False)
+
+    op.create_table(
+        "certificate",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("profile", sa.String(length=64), nullable=False),
+        sa.Column("since_at", sa.BigInteger(), nullable=False),
+        sa.Column("until_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_certificate_person_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_certificate")),
+    )
+    with op.batch_alter_table("certificate", schema=None) as batch_op:
+        batch_op.create_index("uq_certificate", ["person_id", "profile"], unique=True)
+
+    op.create_table(
+        "contact",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("channel", sa.String(length=16), nullable=False),
+        sa.Column("address", sa.String(length=400), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("quiet_from_minute", sa.Integer(), nullable=False),
+        sa.Column("quiet_until_minute", sa.Integer(), nullable=False),
+        sa.Column("bounced_at", sa.BigInteger(), nullable=True),
+        sa.Column("bounce", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_contact_person_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_contact")),
+        sa.UniqueConstraint("person_id", "channel", "address", name=op.f("uq_contact_person_id_channel_address")),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("contact", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_contact_person_id"), ["person_id"], unique=False)
+
+    op.create_table(
         "credential",
         sa.Column("public_key", sa.String(length=64), nullable=False),
         sa.Column("device_id", sa.String(length=64), nullable=False),
@@ -184,6 +303,21 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_credential_device_id"), ["device_id"], unique=False)
 
     op.create_table(
+        "duty_override",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("rotation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("until_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("from_at < until_at", name=op.f("ck_duty_override_period")),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_duty_override_person_id")),
+        sa.ForeignKeyConstraint(["rotation_id"], ["rotation.id"], name=op.f("fk_duty_override_rotation_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_duty_override")),
+    )
+    with op.batch_alter_table("duty_override", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_duty_override_rotation_id"), ["rotation_id"], unique=False)
+
+    op.create_table(
         "login_link",
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
@@ -193,6 +327,29 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_login_link_person_id")),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_login_link")),
     )
+    op.create_table(
+        "maintenance_window",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=True),
+        sa.Column("site_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("what", sa.String(length=12), nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=False),
+        sa.Column("ends_at", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(length=200), nullable=False),
+        sa.Column("declared_by", sa.String(length=80), nullable=False),
+        sa.Column("declared_at", sa.BigInteger(), nullable=False),
+        sa.Column("cancelled_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("what IN ('maintenance', 'transport')", name=op.f("ck_maintenance_window_what")),
+        sa.CheckConstraint("(device_id IS NULL) <> (site_id IS NULL)", name=op.f("ck_maintenance_window_one_place")),
+        sa.CheckConstraint("starts_at < ends_at", name=op.f("ck_maintenance_window_period")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_maintenance_window_device_id")),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_maintenance_window_site_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_maintenance_window")),
+    )
+    with op.batch_alter_table("maintenance_window", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_maintenance_window_device_id"), ["device_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_maintenance_window_site_id"), ["site_id"], unique=False)
+
     op.create_table(
         "parked",
         sa.Column("device_id", sa.String(length=64), nullable=False),
@@ -209,16 +366,21 @@ def upgrade() -> None:
     op.create_table(
         "rental",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("contract_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("replaces_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("device_id", sa.String(length=64), nullable=False),
         sa.Column("customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("starts_at", sa.BigInteger(), nullable=False),
         sa.Column("ends_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name=op.f("ck_rental_period")),
+        sa.ForeignKeyConstraint(["contract_id"], ["contract.id"], name=op.f("fk_rental_contract_id")),
         sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_rental_customer_id")),
         sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_rental_device_id")),
+        sa.ForeignKeyConstraint(["replaces_id"], ["rental.id"], name=op.f("fk_rental_replaces_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rental")),
     )
     with op.batch_alter_table("rental", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rental_contract_id"), ["contract_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_rental_customer_id"), ["customer_id"], unique=False)
         batch_op.create_index("ix_rental_device", ["device_id", "starts_at"], unique=False)
         batch_op.create_index(
@@ -263,6 +425,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_session")),
     )
     op.create_table(
+        "working_hours",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("weekday", sa.Integer(), nullable=False),
+        sa.Column("from_minute", sa.Integer(), nullable=False),
+        sa.Column("until_minute", sa.Integer(), nullable=False),
+        sa.CheckConstraint(
+            "from_minute BETWEEN 0 AND 1439 AND until_minute BETWEEN 0 AND 1440 AND from_minute <> until_minute",
+            name=op.f("ck_working_hours_hours"),
+        ),
+        sa.CheckConstraint("weekday BETWEEN 0 AND 6", name=op.f("ck_working_hours_weekday")),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_working_hours_person_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_working_hours")),
+    )
+    with op.batch_alter_table("working_hours", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_working_hours_person_id"), ["person_id"], unique=False)
+
+    op.create_table(
         "ticket",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("device_id", sa.String(length=64), nullable=True),
@@ -275,12 +455,28 @@ def upgrade() -> None:
         sa.Column("technician_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.BigInteger(), nullable=False),
+        sa.Column("origin", sa.String(length=12), nullable=False),
+        sa.Column("reported_by", sa.String(length=200), nullable=False),
         sa.Column("cleared_at", sa.BigInteger(), nullable=True),
+        sa.Column("resolved_at", sa.BigInteger(), nullable=True),
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.Column("turn", sa.Integer(), nullable=False),
+        sa.Column("resumes_to", sa.String(length=12), nullable=True),
+        sa.Column("resolution_cause", sa.String(length=40), nullable=True),
+        sa.Column("resolution_action", sa.String(length=40), nullable=True),
+        sa.Column("borne_by", sa.String(length=40), nullable=True),
+        sa.Column("parts", sa.JSON(), nullable=True),
+        sa.Column("outcome", sa.String(length=12), nullable=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("merged_into", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("recurrences", sa.Integer(), nullable=False),
         sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("standard_version", sa.String(length=40), nullable=False),
+        sa.CheckConstraint("(status = 'waiting') = (resumes_to IS NOT NULL)", name=op.f("ck_ticket_waiting_resumes")),
+        sa.CheckConstraint(
+            "origin IN ('detected', 'phone', 'customer', 'label', 'office')", name=op.f("ck_ticket_origin")
+        ),
+        sa.CheckConstraint("outcome IN ('real', 'nuisance', 'wrong_cause')", name=op.f("ck_ticket_outcome")),
         sa.CheckConstraint("severity IN ('emergency', 'urgent', 'routine', 'note')", name=op.f("ck_ticket_severity")),
         sa.CheckConstraint(
             "status IN ('open', 'verified', 'dispatched', 'accepted', 'on_the_way', 'on_site', 'repairing', 'resolved', 'closed', 'cancelled', 'waiting')",
@@ -318,7 +514,8 @@ def upgrade() -> None:
         sa.Column("standard_id", sa.String(length=8), nullable=False),
         sa.Column("kind", sa.String(length=24), nullable=False),
         sa.Column("breached_at", sa.BigInteger(), nullable=False),
-        sa.Column("met_at", sa.BigInteger(), nullable=False),
+        sa.Column("met_at", sa.BigInteger(), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),
         sa.Column("actor", sa.String(length=80), nullable=False),
         sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_amendment_ticket_id")),
@@ -326,6 +523,58 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("amendment", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_amendment_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
+        "command",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("command", sa.String(length=24), nullable=False),
+        sa.Column("args", sa.JSON(), nullable=False),
+        sa.Column("asked_by", sa.String(length=80), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("next_send_at", sa.BigInteger(), nullable=True),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("sends", sa.Integer(), nullable=False),
+        sa.Column("answered_at", sa.BigInteger(), nullable=True),
+        sa.Column("ok", sa.Boolean(), nullable=True),
+        sa.Column("result", sa.JSON(), nullable=True),
+        sa.Column("given_up_at", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.String(length=24), nullable=False),
+        sa.CheckConstraint("(answered_at IS NULL) = (ok IS NULL)", name=op.f("ck_command_answered_with")),
+        sa.CheckConstraint(
+            "(next_send_at IS NULL) = (answered_at IS NOT NULL OR given_up_at IS NOT NULL)",
+            name=op.f("ck_command_waits_until_ended"),
+        ),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_command_device_id")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_command_ticket_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_command")),
+    )
+    with op.batch_alter_table("command", schema=None) as batch_op:
+        batch_op.create_index("ix_command_device", ["device_id", "asked_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_command_ticket_id"), ["ticket_id"], unique=False)
+        batch_op.create_index(
+            "ix_command_waiting",
+            ["next_send_at"],
+            unique=False,
+            sqlite_where=sa.text("next_send_at IS NOT NULL"),
+            postgresql_where=sa.text("next_send_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "uq_command_of_device",
+            ["device_id", "command"],
+            unique=True,
+            sqlite_where=sa.text("ticket_id IS NULL AND next_send_at IS NOT NULL"),
+            postgresql_where=sa.text("ticket_id IS NULL AND next_send_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "uq_command_of_ticket",
+            ["ticket_id", "command"],
+            unique=True,
+            sqlite_where=sa.text("next_send_at IS NOT NULL"),
+            postgresql_where=sa.text("next_send_at IS NOT NULL"),
+        )
 
     op.create_table(
         "commitment",
@@ -340,19 +589,40 @@ def upgrade() -> None:
         sa.Column("met_at", sa.BigInteger(), nullable=True),
         sa.Column("breached_at", sa.BigInteger(), nullable=True),
         sa.Column("voided_at", sa.BigInteger(), nullable=True),
+        sa.Column("stop", sa.String(length=24), nullable=False),
+        sa.Column("length_s", sa.Float(), nullable=True),
+        sa.Column("length_days", sa.Integer(), nullable=True),
+        sa.Column("calendar", sa.String(length=12), nullable=False),
+        sa.Column("timezone", sa.String(length=64), nullable=False),
+        sa.Column("warns", sa.JSON(), nullable=False),
+        sa.Column("turn", sa.Integer(), nullable=False),
+        sa.Column("paused_since", sa.BigInteger(), nullable=True),
+        sa.Column("foreseen_at", sa.BigInteger(), nullable=False),
+        sa.Column("feared_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("breached_at IS NULL OR breached_at = due_at", name=op.f("ck_commitment_breached_when_due")),
         sa.CheckConstraint("met_at IS NULL OR voided_at IS NULL", name=op.f("ck_commitment_one_stop")),
         sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_commitment_ticket_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_commitment")),
-        sa.UniqueConstraint("ticket_id", "kind", name=op.f("uq_commitment_ticket_id_kind")),
+        sa.UniqueConstraint("ticket_id", "kind", "turn", name=op.f("uq_commitment_ticket_id_kind_turn")),
     )
     with op.batch_alter_table("commitment", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_commitment_foreseen",
+            ["foreseen_at"],
+            unique=False,
+            sqlite_where=sa.text(
+                "met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL AND breached_at IS NULL AND feared_at IS NULL"
+            ),
+            postgresql_where=sa.text(
+                "met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL AND breached_at IS NULL AND feared_at IS NULL"
+            ),
+        )
         batch_op.create_index(
             "ix_commitment_running",
             ["due_at"],
             unique=False,
-            sqlite_where=sa.text("met_at IS NULL AND voided_at IS NULL"),
-            postgresql_where=sa.text("met_at IS NULL AND voided_at IS NULL"),
+            sqlite_where=sa.text("met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL"),
+            postgresql_where=sa.text("met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL"),
         )
 
     op.create_table(
@@ -405,16 +675,60 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "move",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("level", sa.Integer(), nullable=False),
+        sa.Column("what", sa.String(length=20), nullable=False),
+        sa.Column("who", sa.String(length=12), nullable=True),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("until_at", sa.BigInteger(), nullable=True),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.Column("declined_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_move_person_id")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_move_ticket_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_move")),
+        sa.UniqueConstraint(
+            "ticket_id",
+            "round",
+            "level",
+            "what",
+            "person_id",
+            name=op.f("uq_move_ticket_id_round_level_what_person_id"),
+        ),
+    )
+    with op.batch_alter_table("move", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_move_ticket_id"), ["ticket_id"], unique=False)
+        batch_op.create_index(
+            "uq_move_of_nobody",
+            ["ticket_id", "round", "level", "what"],
+            unique=True,
+            sqlite_where=sa.text("person_id IS NULL"),
+            postgresql_where=sa.text("person_id IS NULL"),
+        )
+
+    op.create_table(
         "notice",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("cause", sa.String(length=120), nullable=False),
+        sa.Column("cause", sa.String(length=160), nullable=False),
         sa.Column("kind", sa.String(length=24), nullable=False),
         sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("severity", sa.String(length=12), nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("contact_id", sa.BigInteger(), nullable=True),
+        sa.Column("tried", sa.JSON(), nullable=False),
+        sa.Column("how", sa.String(length=12), nullable=False),
+        sa.Column("deliver_at", sa.BigInteger(), nullable=True),
+        sa.Column("gathered_in", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("channel", sa.String(length=16), nullable=False),
-        sa.Column("recipient", sa.String(length=254), nullable=False),
+        sa.Column("recipient", sa.String(length=400), nullable=False),
         sa.Column("lang", sa.String(length=8), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("html", sa.Text(), nullable=False),
+        sa.Column("link", sa.Text(), nullable=False),
         sa.Column("status", sa.String(length=12), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("queued_at", sa.BigInteger(), nullable=False),
@@ -423,6 +737,9 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=False),
         sa.CheckConstraint("status IN ('queued', 'sent', 'failed', 'withdrawn')", name=op.f("ck_notice_status")),
+        sa.CheckConstraint("gathered_in <> id", name=op.f("ck_notice_not_in_itself")),
+        sa.ForeignKeyConstraint(["gathered_in"], ["notice.id"], name=op.f("fk_notice_gathered_in")),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_notice_person_id")),
         sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_notice_ticket_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notice")),
         sa.UniqueConstraint("cause", name=op.f("uq_notice_cause")),
@@ -435,7 +752,66 @@ def upgrade() -> None:
             sqlite_where=sa.text("status = 'queued'"),
             postgresql_where=sa.text("status = 'queued'"),
         )
+        batch_op.create_index(batch_op.f("ix_notice_gathered_in"), ["gathered_in"], unique=False)
+        batch_op.create_index("ix_notice_heard", ["person_id", "deliver_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_notice_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
+        "paging",
+        sa.Column(
+            "ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("phase", sa.String(length=12), nullable=False),
+        sa.Column("since_at", sa.BigInteger(), nullable=False),
+        sa.Column("named_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("next_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("phase IN ('seeking', 'accepted', 'on_the_way', 'stopped')", name=op.f("ck_paging_phase")),
+        sa.ForeignKeyConstraint(["named_id"], ["person.id"], name=op.f("fk_paging_named_id")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_paging_ticket_id")),
+        sa.PrimaryKeyConstraint("ticket_id", name=op.f("pk_paging")),
+    )
+    with op.batch_alter_table("paging", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_paging_next",
+            ["next_at"],
+            unique=False,
+            sqlite_where=sa.text("next_at IS NOT NULL"),
+            postgresql_where=sa.text("next_at IS NOT NULL"),
+        )
+
+    op.create_table(
+        "pause",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("turn", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("stops_clocks", sa.Boolean(), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("until_at", sa.BigInteger(), nullable=True),
+        sa.Column("to_at", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("to_at IS NULL OR to_at >= from_at", name=op.f("ck_pause_period")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_pause_ticket_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pause")),
+    )
+    with op.batch_alter_table("pause", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_pause_ticket_id"), ["ticket_id"], unique=False)
+        batch_op.create_index(
+            "ix_pause_until",
+            ["until_at"],
+            unique=False,
+            sqlite_where=sa.text("to_at IS NULL"),
+            postgresql_where=sa.text("to_at IS NULL"),
+        )
+        batch_op.create_index(
+            "uq_pause_open",
+            ["ticket_id"],
+            unique=True,
+            sqlite_where=sa.text("to_at IS NULL"),
+            postgresql_where=sa.text("to_at IS NULL"),
+        )
 
     op.create_table(
         "step",
@@ -447,14 +823,38 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(length=80), nullable=False),
         sa.Column("technician_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=False),
+        sa.Column("other_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("turn", sa.Integer(), nullable=False),
         sa.Column("happened_at", sa.BigInteger(), nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("corrected_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.ForeignKeyConstraint(["corrected_by"], ["step.id"], name=op.f("fk_step_corrected_by")),
+        sa.ForeignKeyConstraint(["other_id"], ["ticket.id"], name=op.f("fk_step_other_id")),
         sa.ForeignKeyConstraint(["technician_id"], ["person.id"], name=op.f("fk_step_technician_id")),
         sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_step_ticket_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_step")),
     )
     with op.batch_alter_table("step", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_step_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
+        "ticket_link",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("other_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", sa.String(length=12), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.CheckConstraint("kind IN ('related', 'returned', 'merged')", name=op.f("ck_ticket_link_kind")),
+        sa.CheckConstraint("ticket_id <> other_id", name=op.f("ck_ticket_link_two")),
+        sa.ForeignKeyConstraint(["other_id"], ["ticket.id"], name=op.f("fk_ticket_link_other_id")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_ticket_link_ticket_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ticket_link")),
+        sa.UniqueConstraint("ticket_id", "other_id", name=op.f("uq_ticket_link_ticket_id_other_id")),
+    )
+    with op.batch_alter_table("ticket_link", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_ticket_link_other_id"), ["other_id"], unique=False)
 
     op.create_table(
         "evidence_copy",

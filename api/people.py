@@ -1,0 +1,379 @@
+"""The people who carry tickets: what they may work on, when they are there, how they are reached, who is on call."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import ForDesk, ForOffice, ForStaff, KnownQuery
+from api.context import Api, Parts
+from api.problems import Problem, documented, not_found
+from api.refusals import refusals_told
+from api.shapes import AskedMoment, GivenMoment, Moment, Page, PersonShape, Shape
+from monitor.desk.dispatch import position_of
+from monitor.desk.rota import Rotation, WorkingHours
+from monitor.notify.channels import CONTACTS, contact_address
+from monitor.store import people
+from monitor.store.people import Certified, People, Reached
+from monitor.store.registry import Refused, Registry
+
+router = APIRouter(prefix="/api/v1", tags=["people"], dependencies=[KnownQuery])
+
+PersonId = Annotated[int, Path(ge=1, lt=2**63)]
+RotationId = Annotated[int, Path(ge=1, lt=2**63)]
+PartId = Annotated[int, Path(ge=1, lt=2**63)]
+DayMinute = Annotated[int, Field(ge=0, le=1439)]
+Id = Annotated[int, Field(ge=1, lt=2**63)]
+
+ROTA_DAYS = 14
+MAX_ROTA_DAYS = 366
+
+
+class Given(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- shapes --------------------------------------------------------------------------------------------------------
+
+
+class CertificateShape(Shape):
+    """P1: a model that somebody may work on."""
+
+    profile: str
+    since_at: Moment
+    until_at: Moment | None
+
+
+class HoursShape(Shape):
+    """One spell of work a week, by the clock on the wall where they live."""
+
+    weekday: int = Field(description="0 is Monday.")
+    from_minute: int
+    until_minute: int = Field(description="Not after the beginning: on the next day.")
+
+
+class AbsenceShape(Shape):
+    id: int
+    from_at: Moment
+    until_at: Moment
+    reason: str
+
+
+class ContactShape(Shape):
+    channel: str
+    address: str
+    quiet_from_minute: int
+    quiet_until_minute: int
+    bounced_at: Moment | None = Field(description="Since when it does not work; given again it is tried again.")
+    bounce: str
+
+
+class PersonDetail(PersonShape):
+    lat_deg: float | None
+    lon_deg: float | None
+    timezone: str = Field(description="'': the company's.")
+    certificates: list[CertificateShape]
+    hours: list[HoursShape]
+    absences: list[AbsenceShape]
+    contacts: list[ContactShape]
+
+
+class OverrideShape(Shape):
+    id: int
+    person_id: int
+    from_at: Moment
+    until_at: Moment
+
+
+class RotationShape(Shape):
+    id: int
+    name: str
+    timezone: str
+    people: list[int] = Field(description="In the order of their turns.")
+    shift_h: int
+    handover_weekday: int
+    handover_minute: int
+    starts_at: Moment
+    ends_at: Moment | None
+    overrides: list[OverrideShape]
+
+
+class OnCallShape(BaseModel):
+    """Who is on call from..until, and why it is them."""
+
+    rotation_id: int
+    rotation: str
+    person_id: int
+    person_name: str
+    from_at: Moment
+    until_at: Moment
+    because: Literal["turn", "override", "stand_in"]
+
+
+# --- what is given -------------------------------------------------------------------------------------------------
+
+
+class NewPerson(Given):
+    name: str = Field(min_length=1, max_length=200)
+    role: Literal["ops", "technician", "customer", "service", "manager", "admin"]
+    email: str = Field(max_length=254)
+    phone: str = Field("", max_length=40)
+    lang: Literal["zh", "en"] = "zh"
+    customer: str | None = Field(None, max_length=200, description="Of role customer: whom they are with.")
+
+
+class NewCertificate(Given):
+    profile: str = Field(min_length=1, max_length=64)
+    since_at: GivenMoment | None = Field(None, description="Now, without it.")
+    until_at: GivenMoment | None = None
+
+
+class Certificates(Given):
+    certificates: list[NewCertificate] = Field(max_length=people.MAX_PARTS)
+
+
+class Spell(Given):
+    weekday: int = Field(ge=0, le=6, description="0 is Monday.")
+    from_minute: DayMinute
+    until_minute: int = Field(ge=0, le=1440, description="Not after the beginning: on the next day.")
+
+
+class Hours(Given):
+    hours: list[Spell] = Field(max_length=people.MAX_PARTS)
+
+
+class NewContact(Given):
+    channel: Annotated[str, Field(max_length=16, description=f"One of: {', '.join(CONTACTS)}.")]
+    address: str = Field(min_length=1, max_length=400)
+    quiet_from_minute: DayMinute = Field(0, description="Between these only emergencies use it; equal: none.")
+    quiet_until_minute: DayMinute = 0
+
+
+class Contacts(Given):
+    contacts: list[NewContact] = Field(max_length=people.MAX_CONTACTS, description="The first choice first.")
+
+
+class Home(Given):
+    lat_deg: float | None = Field(None, ge=-90, le=90, allow_inf_nan=False)
+    lon_deg: float | None = Field(None, ge=-180, le=180, allow_inf_nan=False)
+    timezone: str = Field("", max_length=64, description="IANA name; '': the company's.")
+
+
+class NewAbsence(Given):
+    from_at: GivenMoment
+    until_at: GivenMoment
+    reason: str = Field("", max_length=120)
+
+
+class NewRotation(Given):
+    name: str = Field(min_length=1, max_length=120)
+    people: list[Id] = Field(min_length=1, max_length=people.MAX_TURNS, description="In the order of their turns.")
+    shift_h: int = Field(ge=1, le=8784, description="Hours of the clock on the wall that one turn lasts.")
+    handover_weekday: int = Field(0, ge=0, le=6)
+    handover_minute: DayMinute = 480
+    timezone: str | None = Field(None, max_length=64, description="The company's, without it.")
+    starts_at: GivenMoment | None = Field(None, description="Now, without it.")
+    ends_at: GivenMoment | None = None
+
+
+class NewOverride(Given):
+    person_id: Id
+    from_at: GivenMoment
+    until_at: GivenMoment
+
+
+# --- one person ----------------------------------------------------------------------------------------------------
+
+
+@router.post("/people", status_code=201, responses=documented(401, 403, 422))
+def add_person(api: Parts, visitor: ForDesk, body: NewPerson) -> PersonDetail:
+    """Somebody who signs in or is told things."""
+    with refusals_told("person"):
+        person_id = Registry(api.database, visitor.actor).add_person(
+            body.name, body.role, body.email, phone=body.phone, lang=body.lang, customer=body.customer, now=api.clock()
+        )
+    return person_detail(api, person_id)
+
+
+@router.get("/people/{person_id}", responses=documented(401, 403, 404))
+def one_person(api: Parts, _: ForOffice, person_id: PersonId) -> PersonDetail:
+    """One person with all that is kept of them."""
+    return person_detail(api, person_id)
+
+
+@router.post("/people/{person_id}/certificates", responses=documented(401, 403, 404, 422))
+def set_certificates(api: Parts, visitor: ForDesk, person_id: PersonId, body: Certificates) -> PersonDetail:
+    """What they may work on, in the place of what was there (P1)."""
+    now = api.clock()
+    given = [Certified(one.profile, now if one.since_at is None else one.since_at, one.until_at)
+             for one in body.certificates]  # fmt: skip
+    with refusals_told("person"):
+        _commands(api, visitor.actor).certify(person_id, given, now)
+    return person_detail(api, person_id)
+
+
+@router.post("/people/{person_id}/hours", responses=documented(401, 403, 404, 422))
+def set_hours(api: Parts, visitor: ForDesk, person_id: PersonId, body: Hours) -> PersonDetail:
+    """Their week, in the place of what was there."""
+    with refusals_told("person"), _words_of_the_rota():
+        given = [WorkingHours(one.weekday, one.from_minute, one.until_minute) for one in body.hours]
+        _commands(api, visitor.actor).set_hours(person_id, given, api.clock())
+    return person_detail(api, person_id)
+
+
+@router.post("/people/{person_id}/contacts", responses=documented(401, 403, 404, 422))
+def set_contacts(api: Parts, visitor: ForDesk, person_id: PersonId, body: Contacts) -> PersonDetail:
+    """How they are reached, in the place of what was there. Without any it is by their e-mail."""
+    given = [Reached(one.channel, one.address, one.quiet_from_minute, one.quiet_until_minute) for one in body.contacts]
+    with refusals_told("person"):
+        _commands(api, visitor.actor).set_contacts(person_id, given, api.clock())
+    return person_detail(api, person_id)
+
+
+@router.post("/people/{person_id}/home", responses=documented(401, 403, 404, 422))
+def set_home(api: Parts, visitor: ForDesk, person_id: PersonId, body: Home) -> PersonDetail:
+    """Where they set out from; nulls: not known."""
+    if (body.lat_deg is None) != (body.lon_deg is None):
+        raise Problem(422, "The request is not valid", "lat_deg and lon_deg go together")
+    with refusals_told("person"):
+        home = position_of(body.lat_deg, body.lon_deg)
+        _commands(api, visitor.actor).set_home(person_id, home, body.timezone, api.clock())
+    return person_detail(api, person_id)
+
+
+@router.post("/people/{person_id}/absences", status_code=201, responses=documented(401, 403, 404, 422))
+def add_absence(api: Parts, visitor: ForDesk, person_id: PersonId, body: NewAbsence) -> PersonDetail:
+    """They are away: on leave, ill, at a training. Somebody else takes their turns on call."""
+    with refusals_told("person"):
+        _commands(api, visitor.actor).add_absence(person_id, body.from_at, body.until_at, body.reason, api.clock())
+    return person_detail(api, person_id)
+
+
+@router.post("/people/{person_id}/absences/{part_id}/remove", responses=documented(401, 403, 404, 422))
+def remove_absence(api: Parts, visitor: ForDesk, person_id: PersonId, part_id: PartId) -> PersonDetail:
+    """They are there after all."""
+    with refusals_told("absence"):
+        _commands(api, visitor.actor).remove_absence(person_id, part_id, api.clock())
+    return person_detail(api, person_id)
+
+
+@router.post("/people/{person_id}/disable", responses=documented(401, 403, 404, 422))
+def disable(api: Parts, visitor: ForDesk, person_id: PersonId) -> PersonDetail:
+    """They have left: no sign-in, no notices, no turns."""
+    with refusals_told("person"):
+        _commands(api, visitor.actor).disable(person_id, api.clock())
+    return person_detail(api, person_id)
+
+
+def _commands(api: Api, actor: str) -> People:
+    return People(api.database, actor, contact_address, profiles=set(api.profiles))
+
+
+def person_detail(api: Api, person_id: int) -> PersonDetail:
+    """Raises the 404 Problem where there is nobody."""
+    with api.reading() as connection:
+        row = people.person_row(connection, person_id)
+        parts = people.parts_of(connection, person_id)
+    if row is None:
+        raise not_found("person")
+    return PersonDetail.model_validate({**row._mapping, **parts})
+
+
+# --- on call -------------------------------------------------------------------------------------------------------
+
+
+@router.get("/rotations", responses=documented(401, 403))
+def list_rotations(api: Parts, _: ForStaff) -> Page[RotationShape]:
+    """Who takes turns with whom; at most 100."""
+    with api.reading() as connection:
+        rows = people.rotation_rows(connection)
+        overrides = people.override_rows(connection, [row.id for row in rows])
+    items = [
+        RotationShape.model_validate({
+            **row._mapping, "overrides": [one for one in overrides if one.rotation_id == row.id]
+        })
+        for row in rows
+    ]  # fmt: skip
+    return Page(items=items, next=None)
+
+
+@router.post("/rotations", status_code=201, responses=documented(401, 403, 422))
+def add_rotation(api: Parts, visitor: ForDesk, body: NewRotation) -> Page[RotationShape]:
+    """People take turns at being on call. Another order of people is another rotation."""
+    now = api.clock()
+    with refusals_told("rotation"), _words_of_the_rota():
+        rotation = Rotation(
+            0, api.timezone if body.timezone is None else body.timezone, tuple(body.people), body.shift_h,
+            body.handover_weekday, body.handover_minute, now if body.starts_at is None else body.starts_at,
+            body.ends_at,
+        )  # fmt: skip
+        People(api.database, visitor.actor).add_rotation(body.name, rotation, now)
+    return list_rotations(api, visitor)
+
+
+@router.post("/rotations/{rotation_id}/end", responses=documented(401, 403, 404, 422))
+def end_rotation(api: Parts, visitor: ForDesk, rotation_id: RotationId) -> Page[RotationShape]:
+    """Nobody takes turns in it from now on."""
+    with refusals_told("rotation"):
+        People(api.database, visitor.actor).end_rotation(rotation_id, api.clock())
+    return list_rotations(api, visitor)
+
+
+@router.post("/rotations/{rotation_id}/overrides", status_code=201, responses=documented(401, 403, 404, 422))
+def override(api: Parts, visitor: ForDesk, rotation_id: RotationId, body: NewOverride) -> Page[RotationShape]:
+    """Somebody else takes a shift, or a part of it."""
+    with refusals_told("rotation"):
+        People(api.database, visitor.actor).override(
+            rotation_id, body.person_id, body.from_at, body.until_at, api.clock()
+        )
+    return list_rotations(api, visitor)
+
+
+@router.post("/rotations/{rotation_id}/overrides/{part_id}/remove", responses=documented(401, 403, 404, 422))
+def remove_override(api: Parts, visitor: ForDesk, rotation_id: RotationId, part_id: PartId) -> Page[RotationShape]:
+    """The rotation goes on as it would have."""
+    with refusals_told("override"):
+        People(api.database, visitor.actor).remove_override(rotation_id, part_id, api.clock())
+    return list_rotations(api, visitor)
+
+
+@router.get("/rota", responses=documented(401, 403, 422))
+def rota(
+    api: Parts,
+    _: ForStaff,
+    from_at: Annotated[AskedMoment | None, Query(alias="from", description="Now, without it.")] = None,
+    until_at: Annotated[AskedMoment | None, Query(alias="to", description="A fortnight, without it.")] = None,
+) -> Page[OnCallShape]:
+    """Who is on call, rotation by rotation. Where a stretch is missing, nobody is."""
+    day_ms = 86_400_000
+    start_at = api.clock() if from_at is None else from_at
+    end_at = start_at + ROTA_DAYS * day_ms if until_at is None else until_at
+    if not 0 < end_at - start_at <= MAX_ROTA_DAYS * day_ms:
+        raise Problem(422, "The request is not valid", f"from, to: at most {MAX_ROTA_DAYS} days, in this order")
+    with api.reading() as connection:
+        crew = people.load_staff(connection, api.timezone, {}, start_at)
+        spells = crew.rota.on_call(start_at, end_at)
+        names = people.names(connection, {one.person_id for one in spells})
+        rotations = {row.id: row.name for row in people.rotation_rows(connection)}
+    items = [
+        OnCallShape(
+            rotation_id=one.rotation_id, rotation=rotations.get(one.rotation_id, ""), person_id=one.person_id,
+            person_name=names.get(one.person_id, ""), from_at=one.start_at, until_at=one.end_at,
+            because=one.because.value,
+        )
+        for one in spells
+    ]  # fmt: skip
+    return Page(items=items, next=None)
+
+
+@contextmanager
+def _words_of_the_rota() -> Iterator[None]:
+    """Within, what the rota's own values refuse is the caller's mistake."""
+    try:
+        yield
+    except Refused:
+        raise
+    except ValueError as error:
+        raise Refused(str(error)) from error

@@ -1,0 +1,204 @@
+"""Who has which machine, and when: customers, contracts, and rentals with their half-open periods (UTC).
+
+A machine has one rental at a time. Every change is audited, without names and addresses, and raises the registry's
+version.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from monitor.store import schema
+from monitor.store.database import Database
+from monitor.store.registry import (
+    LANGS,
+    Conflict,
+    Refused,
+    changing,
+    check_email,
+    check_text,
+    rental_between,
+    write_audit,
+)
+
+Row = sa.Row[*tuple[Any, ...]]
+
+
+class Hire:
+    """Commands about rentals, each one transaction. `actor` is who gives them.
+
+    They raise LookupError where what they are about is not there, Conflict where something else stands in the way,
+    and Refused where what was said cannot be taken.
+    """
+
+    def __init__(self, database: Database, actor: str) -> None:
+        self.database = database
+        self.actor = actor
+
+    def add_customer(self, name: str, email: str, lang: str, now: int) -> int:
+        check_text("name", name, 200)
+        check_email(email)
+        if lang not in LANGS:
+            raise Refused(f"lang {lang!r}: allowed are {', '.join(LANGS)}")
+        with changing(self.database) as connection:
+            c = schema.customer.c
+            there = connection.execute(sa.select(c.id).where(c.name == name)).scalar()
+            if there is not None:
+                raise Conflict(f"customer {there} has this name already")
+            customer_id = _insert(connection, schema.customer, {"name": name, "email": email, "lang": lang})
+            write_audit(connection, now, self.actor, "customer_added", f"customer:{customer_id}", after={"lang": lang})
+        return customer_id
+
+    def add_contract(self, number: str, customer_id: int, signed_at: int | None, now: int) -> int:
+        """`number` is the one on the paper."""
+        check_text("number", number, 60)
+        with changing(self.database) as connection:
+            _known(connection, schema.customer, "customer_id", customer_id)
+            c = schema.contract.c
+            there = connection.execute(sa.select(c.id).where(c.number == number)).scalar()
+            if there is not None:
+                raise Conflict(f"contract {there} has the number {number} already")
+            values = {"number": number, "customer_id": customer_id, "signed_at": signed_at}
+            contract_id = _insert(connection, schema.contract, {**values, "added_at": now})
+            write_audit(connection, now, self.actor, "contract_added", f"contract:{contract_id}", after=values)
+        return contract_id
+
+    def add_rental(
+        self, device_id: str, starts_at: int, ends_at: int | None, now: int, *, contract_id: int | None = None,
+        customer_id: int | None = None,
+    ) -> int:  # fmt: skip
+        """A machine is on hire in [starts_at, ends_at), under a contract or to a customer without one. `ends_at` None:
+        until it is ended."""
+        with changing(self.database) as connection:
+            if contract_id is not None:
+                of = _known(connection, schema.contract, "contract_id", contract_id).customer_id
+                if customer_id not in (None, of):
+                    raise Refused(f"customer_id: contract {contract_id} is customer {of}'s")
+                customer_id = of
+            elif customer_id is None:
+                raise Refused("contract_id or customer_id: one of them is needed")
+            _known(connection, schema.customer, "customer_id", customer_id)
+            values = {
+                "device_id": device_id, "customer_id": customer_id, "contract_id": contract_id,
+                "starts_at": starts_at, "ends_at": ends_at,
+            }  # fmt: skip
+            return self._begin(connection, values, "rental_added", now)
+
+    def end_rental(self, rental_id: int, at: int | None, now: int) -> None:
+        """A rental ends at `at` (None: now); one that has not begun by then never does."""
+        with changing(self.database) as connection:
+            row = _rental(connection, rental_id)
+            if row.ends_at is not None and row.ends_at <= now:
+                raise Conflict(f"rental {rental_id} is over already")
+            ends_at = max(now if at is None else at, row.starts_at)
+            _refuse_other(connection, row.device_id, row.starts_at, ends_at, but=rental_id)
+            self._end(connection, row, ends_at, "rental_ended", now)
+
+    def exchange(self, rental_id: int, device_id: str, at: int | None, now: int) -> int:
+        """Another machine takes a rental's place at `at` (None: now), for the rest of its period. Answers its rental.
+
+        Open tickets of the machine that is taken away stay, with their clocks: it is to be repaired all the same.
+        """
+        moment = now if at is None else at
+        with changing(self.database) as connection:
+            row = _rental(connection, rental_id)
+            if not row.starts_at <= moment or (row.ends_at is not None and moment >= row.ends_at):
+                raise Conflict(f"rental {rental_id} does not run at that moment")
+            if device_id == row.device_id:
+                raise Refused(f"device_id: {device_id} is the machine that is to be exchanged")
+            self._end(connection, row, moment, "rental_exchanged", now)
+            values = {
+                "device_id": device_id, "customer_id": row.customer_id, "contract_id": row.contract_id,
+                "replaces_id": rental_id, "starts_at": moment, "ends_at": row.ends_at,
+            }  # fmt: skip
+            return self._begin(connection, values, "rental_added", now)
+
+    def _begin(self, connection: Connection, values: Mapping[str, Any], what: str, now: int) -> int:
+        starts_at, ends_at = values["starts_at"], values["ends_at"]
+        if ends_at is not None and ends_at <= starts_at:
+            raise Refused("ends_at: must lie after starts_at")
+        _lock_machine(connection, values["device_id"])
+        _refuse_other(connection, values["device_id"], starts_at, ends_at)
+        rental_id = _insert(connection, schema.rental, values)
+        write_audit(connection, now, self.actor, what, f"rental:{rental_id}", after=dict(values))
+        _tell_pages(connection, values["device_id"], now)
+        return rental_id
+
+    def _end(self, connection: Connection, row: Row, ends_at: int, what: str, now: int) -> None:
+        connection.execute(sa.update(schema.rental).where(schema.rental.c.id == row.id).values(ends_at=ends_at))
+        before, after = {"ends_at": row.ends_at}, {"ends_at": ends_at}
+        write_audit(connection, now, self.actor, what, f"rental:{row.id}", before, after)
+        _tell_pages(connection, row.device_id, now)
+
+
+# --- what is read --------------------------------------------------------------------------------------------------
+
+
+def customers(connection: Connection, *, after: int = 0, limit: int) -> list[Row]:
+    c = schema.customer.c
+    return list(connection.execute(sa.select(schema.customer).where(c.id > after).order_by(c.id).limit(limit)))
+
+
+def contracts(
+    connection: Connection, *, customer_id: int | None = None, before: int | None = None, limit: int
+) -> list[Row]:  # fmt: skip
+    """Contracts with their customers, the newest first."""
+    c = schema.contract.c
+    statement = (
+        sa.select(schema.contract, schema.customer.c.name.label("customer_name"))
+        .join(schema.customer, schema.customer.c.id == c.customer_id).order_by(c.id.desc()).limit(limit)
+    )  # fmt: skip
+    if customer_id is not None:
+        statement = statement.where(c.customer_id == customer_id)
+    if before is not None:
+        statement = statement.where(c.id < before)
+    return list(connection.execute(statement))
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+def _known(connection: Connection, table: sa.Table, field: str, key: int) -> Row:
+    row = connection.execute(sa.select(table).where(table.c.id == key)).first()
+    if row is None:
+        raise Refused(f"{field}: there is no {table.name} {key}")
+    return row
+
+
+def _rental(connection: Connection, rental_id: int) -> Row:
+    row = connection.execute(
+        sa.select(schema.rental).where(schema.rental.c.id == rental_id).with_for_update()
+    ).first()  # fmt: skip
+    if row is None:
+        raise LookupError(f"there is no rental {rental_id}")
+    return row
+
+
+def _lock_machine(connection: Connection, device_id: str) -> None:
+    """Of two rentals that are written at the same moment the second one sees the first (PostgreSQL)."""
+    c = schema.device.c
+    row = connection.execute(sa.select(c.retired_at).where(c.device_id == device_id).with_for_update()).first()
+    if row is None:
+        raise Refused(f"device_id: there is no machine {device_id!r}")
+    if row.retired_at is not None:
+        raise Conflict(f"machine {device_id} is retired")
+
+
+def _refuse_other(
+    connection: Connection, device_id: str, starts_at: int, ends_at: int | None, *, but: int = 0
+) -> None:  # fmt: skip
+    other = rental_between(connection, device_id, starts_at, ends_at, but=but)
+    if other is not None:
+        raise Conflict(f"machine {device_id} is on hire in this period already: rental {other.id}")
+
+
+def _insert(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> int:
+    key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
+    assert key is not None  # noqa: S101 (a table with a serial id always answers with it)
+    return int(key[0])
+
+
+def _tell_pages(connection: Connection, device_id: str, now: int) -> None:
+    connection.execute(sa.insert(schema.change).values(at=now, what="rental", device_id=device_id, ticket_id=None))

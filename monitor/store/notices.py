@@ -1,0 +1,164 @@
+"""Notices and the contacts they go to: what telling loads and saves, inside its caller's transaction."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from monitor.desk.telling import Delivery, How
+from monitor.store import schema
+from monitor.store.database import insert_new
+
+Row = sa.Row[*tuple[Any, ...]]
+IDS_A_QUERY = 500
+
+
+class Way(NamedTuple):
+    """A row of `contact`, or (id 0) the e-mail of the person's own row. Quiet hours: minutes of the person's day."""
+
+    id: int
+    channel: str
+    address: str
+    rank: int = 0
+    quiet_from_minute: int = 0
+    quiet_until_minute: int = 0
+    bounced_at: int | None = None
+
+
+class Told(NamedTuple):
+    """A person who may be told something, and every way to them."""
+
+    id: int
+    name: str
+    lang: str
+    timezone: str
+    email: str
+    ways: tuple[Way, ...]
+
+
+def known_causes(connection: Connection, causes: Collection[str]) -> set[str]:
+    """Those of them that have a notice already."""
+    c, found, wanted = schema.notice.c.cause, set[str](), sorted(causes)
+    for first in range(0, len(wanted), IDS_A_QUERY):
+        found.update(connection.scalars(sa.select(c).where(c.in_(wanted[first : first + IDS_A_QUERY]))))
+    return found
+
+
+def people(connection: Connection, person_ids: Collection[int]) -> dict[int, Told]:
+    """Those of these people who have not left, with their contacts in their own order."""
+    p, c = schema.person.c, schema.contact.c
+    ways: dict[int, list[Way]] = {}
+    columns = (c.person_id, c.id, c.channel, c.address, c.position, c.quiet_from_minute, c.quiet_until_minute,
+               c.bounced_at)  # fmt: skip
+    for row in connection.execute(sa.select(*columns).where(c.person_id.in_(person_ids)).order_by(c.position, c.id)):
+        ways.setdefault(row.person_id, []).append(Way(*row[1:]))
+    rows = connection.execute(
+        sa.select(p.id, p.name, p.lang, p.timezone, p.email).where(p.id.in_(person_ids), p.disabled_at.is_(None))
+    )
+    return {row.id: Told(*row, tuple(ways.get(row.id, ()))) for row in rows}
+
+
+def heard_since(
+    connection: Connection, person_ids: Collection[int], since: int, but: Collection[int] = ()
+) -> list[Delivery]:
+    """The messages to these people that went out since, or will: not those of the rows in `but`."""
+    c = schema.notice.c
+    rows = connection.execute(
+        sa.select(c.person_id, c.how, c.deliver_at, c.contact_id, c.cause).where(
+            c.person_id.in_(person_ids), c.deliver_at > since, c.gathered_in.is_(None),
+            c.status.in_(("queued", "sent")), c.id.not_in(but),
+        )
+    )  # fmt: skip
+    return [Delivery(row.person_id, How(row.how), row.deliver_at, row.contact_id or 0, (row.cause,)) for row in rows]
+
+
+def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Into the outbox; the same cause is queued once."""
+    insert_new(connection, schema.notice, rows)
+
+
+def move(connection: Connection, notice_id: int, values: Mapping[str, Any]) -> None:
+    """Another way for a notice that could not be told by the one before."""
+    connection.execute(sa.update(schema.notice).where(schema.notice.c.id == notice_id).values(**values))
+
+
+def carrier(connection: Connection, values: Mapping[str, Any]) -> int:
+    """The row that carries what is gathered under this cause, made if it is not there, woken if it was empty."""
+    c = schema.notice.c
+    insert_new(connection, schema.notice, [values])
+    connection.execute(
+        sa.update(schema.notice)
+        .where(c.cause == values["cause"], c.status.in_(("withdrawn", "failed")))
+        .values(status="queued", tries=0, next_try_at=values["next_try_at"])
+    )
+    found: int = connection.execute(sa.select(c.id).where(c.cause == values["cause"])).scalar_one()
+    return found
+
+
+def load(connection: Connection, notice_id: int) -> Row:
+    return connection.execute(sa.select(schema.notice).where(schema.notice.c.id == notice_id)).one()
+
+
+def carried(connection: Connection, notice_id: int) -> list[Row]:
+    """What a message that was given up had gathered."""
+    c = schema.notice.c
+    return list(
+        connection.execute(
+            sa.select(schema.notice).where(c.gathered_in == notice_id, c.status == "failed").order_by(c.id)
+        )
+    )
+
+
+def waiting_for(connection: Connection, person_id: int, contact_id: int | None, now: int) -> list[Row]:
+    """What still waits to be told by this contact, and is not on its way; carriers are not among it, their load is."""
+    c = schema.notice.c
+    query = sa.select(schema.notice).where(
+        c.person_id == person_id, c.contact_id.is_not_distinct_from(contact_id), c.status == "queued",
+        c.kind != "digest", sa.or_(c.claimed_until.is_(None), c.claimed_until <= now),
+    )  # fmt: skip
+    return list(connection.execute(query.order_by(c.id)))
+
+
+def note_bounce(connection: Connection, row: Row, why: str, now: int) -> bool:
+    """A contact cannot be reached. True where that is news.
+
+    A person's own e-mail becomes a contact that bounced, so that everybody sees it and somebody can mend it.
+    """
+    c = schema.contact.c
+    contact_id = row.contact_id
+    if contact_id is None:
+        contact_id = _own_as_contact(connection, row)
+    marked = connection.execute(
+        sa.update(schema.contact).where(c.id == contact_id, c.bounced_at.is_(None)).values(bounced_at=now, bounce=why)
+    )
+    return marked.rowcount == 1
+
+
+def _own_as_contact(connection: Connection, row: Row) -> int:
+    c = schema.contact.c
+    is_it = sa.and_(c.person_id == row.person_id, c.channel == row.channel, c.address == row.recipient)
+    position = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.max(c.position), -1) + 1).where(c.person_id == row.person_id)
+    ).scalar_one()
+    values = {"person_id": row.person_id, "channel": row.channel, "address": row.recipient, "position": position}
+    insert_new(connection, schema.contact, [values])
+    found: int = connection.execute(sa.select(c.id).where(is_it)).scalar_one()
+    return found
+
+
+def in_charge(connection: Connection, but: int | None = None) -> list[Row]:
+    """Id and language of those who hear of trouble with telling: operators, else managers, else administrators."""
+    p = schema.person.c
+    rows = connection.execute(
+        sa.select(p.id, p.lang, p.role)
+        .where(p.role.in_(("ops", "manager", "admin")), p.disabled_at.is_(None), p.id != (but or 0)).order_by(p.id)
+    ).all()  # fmt: skip
+    roles = [one for one in ("ops", "manager", "admin") if any(row.role == one for row in rows)]
+    return [row for row in rows if row.role == roles[0]] if roles else []
+
+
+def customer_at(connection: Connection, address: str) -> str:
+    """Whose office has this address; '' where it is nobody's that we know."""
+    c = schema.customer.c
+    return connection.execute(sa.select(c.name).where(c.email == address).limit(1)).scalar() or ""
