@@ -28,7 +28,7 @@ test-tools:
 	@sh tests/install-tools.sh
 
 test: install test-tools
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .

@@ -144,7 +144,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestLife.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
 
 
 def test_a_lost_update_is_refused_and_says_what_stands_now() -> None:

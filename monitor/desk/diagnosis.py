@@ -111,6 +111,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"r
         return round(self.resend_s[min(max(sends, 1), len(self.resend_s)) - 1] * 1000)
 
 
+@cache
 def shipped_policy() -> Policy:
     """The policy that ships with the program."""
     text = files("monitor.desk").joinpath("diagnosis.toml").read_bytes()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def _check_not_negative(struct: msgspec.Struct, *names: str) -> None:
             raise ValueError(f"{name} = {getattr(struct, name)} must be a number that is not negative")
 
 
+@cache
 def shipped_policy() -> Policy:
     """The policy that ships with the program."""
     return msgspec.toml.decode(files("monitor.desk").joinpath("dispatch.toml").read_bytes(), type=Policy)

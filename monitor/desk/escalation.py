@@ -9,6 +9,7 @@ comes late makes the moves of looks that came in time, but asks nobody for a lev
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import Annotated
 
@@ -130,6 +131,7 @@ def read_policy(text: bytes) -> Policy:
     return msgspec.toml.decode(text, type=Policy)
 
 
+@cache
 def shipped_policy() -> Policy:
     """The escalation that ships with the program."""
     return read_policy(files("monitor.desk").joinpath("escalation.toml").read_bytes())

@@ -63,6 +63,7 @@ def read_policy(text: bytes) -> Policy:
     return msgspec.toml.decode(text, type=Policy)
 
 
+@cache
 def shipped_policy() -> Policy:
     """The policy that ships with the program."""
     return read_policy(files("monitor.desk").joinpath("telling.toml").read_bytes())

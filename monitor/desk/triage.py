@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 
 import msgspec
@@ -83,6 +84,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"r
         return round(min(self.settle_s * (1 << doublings), self.longest_settle_s) * 1000)
 
 
+@cache
 def shipped_policy() -> Policy:
     """The triage that ships with the program."""
     text = files("monitor.desk").joinpath("triage.toml").read_bytes()

@@ -109,6 +109,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"d
             raise ValueError(f"{twice} is declared twice")
 
 
+@cache
 def shipped_policy() -> Policy:
     """The working time that ships with the program."""
     return policy_from(files("monitor.desk").joinpath("working_time.toml").read_bytes())

@@ -110,10 +110,13 @@ class World:
     def forward(
         self, *, hours: float = 0, minutes: float = 0, seconds: float = 0, every_s: float = 5, attending: bool = True
     ) -> None:  # fmt: skip
-        """Let time pass, with a tick every so often. Machines that are `talking` report at their interval."""
-        end = self.now + round(hours * HOUR + minutes * MINUTE + seconds * 1000)
+        """Let time pass, with a tick every so often; after a minute four times as seldom, where no machine is `talking`
+        (those report at their interval)."""
+        began, end = self.now, self.now + round(hours * HOUR + minutes * MINUTE + seconds * 1000)
+        talks = any(machine.talking is not None for machine in self.machines.values())
         while self.now < end:
-            self.now = min(end, self.now + round(every_s * 1000))
+            apart_s = every_s if talks or self.now - began < MINUTE else max(every_s, 20)
+            self.now = min(end, self.now + round(apart_s * 1000))
             if attending:
                 for machine in self.machines.values():
                     machine.report_if_due()
