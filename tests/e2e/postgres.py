@@ -4,13 +4,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.e2e.service import eventually
@@ -49,14 +49,19 @@ def postgresql() -> Iterator[str]:
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **lent,
     )  # fmt: skip
     try:
-        eventually("PostgreSQL answers", lambda: _listens(port))
-        yield f"postgresql://fettle@127.0.0.1:{port}/postgres"
+        url = f"postgresql://fettle@127.0.0.1:{port}/postgres"
+        eventually("PostgreSQL answers", lambda: _answers(url))
+        yield url
     finally:
         running.send_signal(signal.SIGINT)
         running.wait(20)
         shutil.rmtree(folder)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(url: str) -> bool:
+    """It listens some time before it takes anybody in."""
+    try:
+        with psycopg.connect(url, connect_timeout=2):
+            return True
+    except psycopg.OperationalError:
+        return False
