@@ -59,16 +59,21 @@ def people(connection: Connection, person_ids: Collection[int]) -> dict[int, Tol
     return {row.id: Told(*row, tuple(ways.get(row.id, ()))) for row in rows}
 
 
+COUNTED = 200
+"""So many of a person's latest messages are looked at: far beyond any limit that a policy sets to a window."""
+
+
 def heard_since(
     connection: Connection, person_ids: Collection[int], since: int, but: Collection[int] = ()
 ) -> list[Delivery]:
-    """The messages to these people that went out since, or will: not those of the rows in `but`."""
+    """The messages to these people that went out since, or will, the latest first: not those of the rows in `but`. In
+    a storm there are more than anybody counts."""
     c = schema.notice.c
     rows = connection.execute(
         sa.select(c.person_id, c.how, c.deliver_at, c.contact_id, c.cause).where(
             c.person_id.in_(person_ids), c.deliver_at > since, c.gathered_in.is_(None),
             c.status.in_(("queued", "sent")), c.id.not_in(but),
-        )
+        ).order_by(c.deliver_at.desc()).limit(COUNTED * max(1, len(person_ids)))
     )  # fmt: skip
     return [Delivery(row.person_id, How(row.how), row.deliver_at, row.contact_id or 0, (row.cause,)) for row in rows]
 

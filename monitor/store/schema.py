@@ -732,6 +732,8 @@ notice = Table(
     Column("last_error", Text, nullable=False, default=""),
     CheckConstraint("status IN ('queued', 'sent', 'failed', 'withdrawn')", name="status"),
     CheckConstraint("gathered_in <> id", name="not_in_itself"),
+    # What a person was told lately is looked at before they are told more.
+    Index("ix_notice_person", "person_id", "deliver_at"),
     Index("ix_notice_due", "next_try_at", sqlite_where=text("status = 'queued'"),
           postgresql_where=text("status = 'queued'")),
     Index("ix_notice_heard", "person_id", "deliver_at"),

@@ -754,6 +754,7 @@ def upgrade() -> None:
         )
         batch_op.create_index(batch_op.f("ix_notice_gathered_in"), ["gathered_in"], unique=False)
         batch_op.create_index("ix_notice_heard", ["person_id", "deliver_at"], unique=False)
+        batch_op.create_index("ix_notice_person", ["person_id", "deliver_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_notice_ticket_id"), ["ticket_id"], unique=False)
 
     op.create_table(
