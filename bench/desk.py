@@ -22,7 +22,7 @@ from monitor.devices import FaultKind
 from monitor.engine import Desk
 from monitor.engine.desk import Addresses
 from monitor.store import queries, schema
-from monitor.store.database import Database, migrate, open_database
+from monitor.store.database import migrate, open_database
 from monitor.store.profiles import load_profiles
 from monitor.store.registry import Registry
 
@@ -159,11 +159,7 @@ def measure(database_of: Path, tickets: int, rounds: int) -> tuple[dict[str, Fig
         }
         return figures, office.running()
     finally:
-        _close(office.database)
-
-
-def _close(database: Database) -> None:
-    database.close()
+        office.database.close()
 
 
 LEVELS = {"tick_ms": 50, "open_ms": 5, "urgent50_ms": 20}

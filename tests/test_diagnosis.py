@@ -495,7 +495,7 @@ def asked_on_postgresql(office: Office) -> None:
     for received_at in (now + 5, now + 9):
         with database.begin() as connection:
             replies = [(box, received_at, reply)]
-            diagnosis.take_answers(connection, replies, POLICY, office.desk.reckoned, now + 10)
+            diagnosis.take_answers(connection, replies, POLICY, office.desk.reckon_clocks, now + 10)
     assert diagnosis.give_up(database, POLICY, now + POLICY.give_up_ms) == 1
     with database.connect() as connection:
         (first,), (second,) = (commands.of_device(connection, name, 20) for name in ("GX-1", "GX-2"))

@@ -275,7 +275,7 @@ class Desk:
             diagnosis.ask(connection, ticket_id, standing.device_id, now)
         if there and new:
             # What was done for the lesser fault may have kept a promise of the graver one already.
-            self._reckon(connection, ticket_id, "desk", now)
+            self.reckon_clocks(connection, ticket_id, "desk", now)
 
     def _join(
         self, connection: Connection, ticket_id: int, fault: Fault, placing: Placing, standing: Standing, now: int
@@ -551,7 +551,7 @@ class Desk:
         if verb is Verb.REOPEN:
             self._reopen(connection, row, now)
         else:
-            self._reckon(connection, ticket_id, step.actor, now)
+            self.reckon_clocks(connection, ticket_id, step.actor, now)
         if not walked.ticket.status.is_open and before.status.is_open:
             cases.end_faults(connection, ticket_id, now)
         if _repaired(before, walked.ticket):
@@ -621,11 +621,7 @@ class Desk:
         """The time that a clause counts, at a place."""
         return calendar_named("working" if name == "working" else "always", self.working_time, timezone)
 
-    def reckoned(self, connection: Connection, ticket_id: int, actor: str, now: int) -> None:
-        """The same for what happened to a ticket elsewhere (a machine's own diagnosis)."""
-        self._reckon(connection, ticket_id, actor, now)
-
-    def _reckon(self, connection: Connection, ticket_id: int, actor: str, now: int) -> None:
+    def reckon_clocks(self, connection: Connection, ticket_id: int, actor: str, now: int) -> None:
         """Reckon a ticket's clocks from its ledger, and note what that changed: a breach that was none is annulled, one
         that a step came after, though no tick had noted it, is one."""
         row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)

@@ -209,7 +209,7 @@ class Watch:
             watching.drop_serviced(connection, found.serviced)
             self.desk.forget(connection, found.unseeded, now)
             self.desk.record(connection, findings, now)
-            diagnosis.take_answers(connection, found.replies, self.self_tests, self.desk.reckoned, now)
+            diagnosis.take_answers(connection, found.replies, self.self_tests, self.desk.reckon_clocks, now)
             if snapshot:
                 watching.save_snapshots(connection, progress.last_batch, self.bank.snapshot())
         if snapshot:
