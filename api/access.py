@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Api, api_of
 from api.problems import Problem, problem_response
+from api.shapes import has_controls
 from monitor.store.access import Role, Visitor, hashed, visitor_of_session, visitor_of_token
 
 log = structlog.get_logger()
@@ -202,8 +203,9 @@ SECURITY_HEADERS = {
 
 
 class Guard:
-    """Stands before every route: refuses what another site's page sends in the visitor's name, and puts the security
-    headers on every answer. Pure ASGI, so that streams pass through unbuffered."""
+    """Stands before every route: refuses what another site's page sends in the visitor's name, and addresses that no
+    text could be made of, and puts the security headers on every answer. Pure ASGI, so that streams pass through
+    unbuffered."""
 
     def __init__(self, app: ASGIApp, https: bool) -> None:
         self.app = app
@@ -219,11 +221,9 @@ class Guard:
                 self._add_headers(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
-        if from_elsewhere(scope["method"], Headers(scope=scope), scope["path"]):
-            refusal = problem_response(Problem(403, "Not from here", "This request came from another site's page."))
-            await refusal(scope, receive, send_guarded)
-            return
-        await self.app(scope, receive, send_guarded)
+        refused = _refused(scope)
+        answer = self.app if refused is None else problem_response(refused)
+        await answer(scope, receive, send_guarded)
 
     def _add_headers(self, headers: MutableHeaders, path: str) -> None:
         for name, value in (BY_LINK_HEADERS if path.startswith(BY_LINK) else {}).items():
@@ -231,6 +231,22 @@ class Guard:
         for name, value in self.headers.items():
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-cache" if path.startswith("/static/") else "no-store")
+
+
+def _refused(scope: Scope) -> Problem | None:
+    """Why a request is not even looked at. What its body says is for the shapes to judge."""
+    if from_elsewhere(scope["method"], Headers(scope=scope), scope["path"]):
+        return Problem(403, "Not from here", "This request came from another site's page.")
+    if has_controls(scope["path"]):
+        return Problem(404, "Not found", "There are control characters in this address.")
+    asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    wrong = next((name for name, value in asked if has_controls(name + value)), None)
+    if wrong is None:
+        return None
+    shown = "".join(char for char in wrong[:40] if char.isprintable())
+    return Problem(
+        422, "The request is not valid", f"{shown}: no control characters (such as U+0000) are allowed in it"
+    )
 
 
 def from_elsewhere(method: str, headers: Headers, path: str = "") -> bool:

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from api.access import Allowed, KnownQuery
 from api.context import Api, Parts
 from api.problems import Problem, documented
-from api.shapes import GivenMoment, Moment, Shape
+from api.shapes import Given, GivenMoment, Moment, Shape
 from monitor.detect import Bank
 from monitor.devices import Profile
 from monitor.engine.backtest import NOT_COMPARED, Against, Answer, Question, Stopped, backtest
@@ -35,10 +35,11 @@ LONGEST_S = 900.0
 LOOK_EVERY_S = 0.5
 
 
-class BacktestGiven(BaseModel):
+class BacktestGiven(Given):
     """What is asked."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
+    in_lines = frozenset({"profile"})
 
     start: GivenMoment = Field(alias="from", description="Tickets opened from then on count.")
     end: GivenMoment | None = Field(None, alias="to", description="Until then; default: now.")

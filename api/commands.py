@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import Connection
 
 from api.access import ForDoers, ForStaff, KnownQuery
@@ -12,7 +12,7 @@ from api.context import Api, Parts
 from api.devices import DeviceId
 from api.labels import Labels
 from api.problems import Problem, documented, not_found
-from api.shapes import CheckShape, CommandShape, Page, SelfTestShape, TicketShape, TipShape, plain
+from api.shapes import CheckShape, CommandShape, Given, Page, SelfTestShape, TicketShape, TipShape, plain
 from monitor.desk.diagnosis import Check, SelfTest, advise, read, shipped_policy, words
 from monitor.desk.tickets import Status
 from monitor.engine import diagnosis
@@ -26,10 +26,8 @@ COMMANDS_TOLD = 20
 TicketId = Annotated[int, Path(ge=1, lt=2**63)]
 
 
-class Wish(BaseModel):
+class Wish(Given):
     """For which ticket a machine is asked. A technician names one of their own."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ticket_id: int | None = Field(
         None, ge=1, lt=2**63, description="Its answer is the remote diagnosis of this ticket."

@@ -59,7 +59,7 @@ class ReportForm(BaseModel):
 
 
 class CustomerForm(ReportForm):
-    device_id: str = Field(max_length=64)
+    device_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from api.shapes import (
     TicketCounts,
 )
 from monitor.fleet.availability import Availability
-from monitor.store import queries
+from monitor.store import people, queries
 from monitor.store.access import Visitor
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"], dependencies=[KnownQuery])
@@ -41,6 +41,7 @@ def health(api: Api, visitor: Visitor) -> FleetHealth:
     with api.reading() as connection:
         rows = queries.tally(connection, scope)
         pressing = queries.open_tickets(connection, scope)
+        rota_kept = people.keeps_rota(connection) if scope.customer_id is None else None
     total = counts(rows)
     models, sites = _grouped(rows, "profile"), _grouped(rows, "site_id")
     return FleetHealth(
@@ -52,6 +53,7 @@ def health(api: Api, visitor: Visitor) -> FleetHealth:
         ),
         tickets=TicketCounts.model_validate(pressing),
         maintenance=MaintenanceCounts(),
+        rota_kept=rota_kept,
         by_model=[ModelCounts(profile=name, **dict(counts(group))) for name, group in models.items()],
         by_site=[
             SiteCounts(site_id=key, site_name=group[0].site_name, **dict(counts(group))) for key, group in sites.items()

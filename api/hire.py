@@ -3,14 +3,14 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.access import ForDesk, ForOffice, ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.paging import Cursor, Limit, cut, key_of
 from api.problems import documented, not_found
-from api.refusals import IfMatch, refusals_told, seen_tag
-from api.shapes import GivenMoment, Moment, Page, RentalShape, Shape, SiteShape
+from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
+from api.shapes import Given, GivenMoment, Moment, Page, PlannedMoment, RentalShape, Shape, SiteShape
 from monitor.store import hire, queries
 from monitor.store.hire import Hire
 from monitor.store.registry import NOTES_LENGTH, Registry, tag_of
@@ -25,15 +25,13 @@ LatDeg = Annotated[float | None, Field(ge=-90, le=90, allow_inf_nan=False)]
 LonDeg = Annotated[float | None, Field(ge=-180, le=180, allow_inf_nan=False)]
 
 
-class Given(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 # --- sites ---------------------------------------------------------------------------------------------------------
 
 
 class SiteChange(Given):
     """What is to change of a site; what is left out stays."""
+
+    in_lines = frozenset({"access_notes"})
 
     lat_deg: LatDeg = Field(None, description="WGS 84; null with lon_deg: not known any more.")
     lon_deg: LonDeg = None
@@ -43,6 +41,8 @@ class SiteChange(Given):
 
 
 class NewSite(Given):
+    in_lines = frozenset({"access_notes"})
+
     name: str = Field(min_length=1, max_length=120)
     remote: bool = False
     timezone: str | None = Field(None, max_length=64, description="IANA name; the company's own without it.")
@@ -86,7 +86,7 @@ def _site(api: Api, response: Response, site_id: int) -> SiteShape:
         row = queries.site_row(connection, site_id)
     if row is None:
         raise not_found("site")
-    response.headers["ETag"] = f'"{tag_of(row)}"'
+    give_tag(response, tag_of(row))
     return SiteShape.model_validate(row)
 
 
@@ -174,21 +174,21 @@ class NewRental(Given):
     device_id: DeviceName
     contract_id: Id | None = Field(None, description="Its customer is the rental's.")
     customer_id: Id | None = Field(None, description="Where there is no contract.")
-    starts_at: GivenMoment | None = Field(None, description="Now, without it.")
-    ends_at: GivenMoment | None = Field(None, description="Without it the rental runs until it is ended.")
+    starts_at: PlannedMoment | None = Field(None, description="Now, without it.")
+    ends_at: PlannedMoment | None = Field(None, description="Without it the rental runs until it is ended.")
 
 
 class RentalEnd(Given):
-    at: GivenMoment | None = Field(None, description="Now, without it.")
+    at: PlannedMoment | None = Field(None, description="Now, without it.")
 
 
 class Exchange(Given):
     device_id: DeviceName = Field(description="The machine that takes over.")
-    at: GivenMoment | None = Field(None, description="Now, without it.")
+    at: PlannedMoment | None = Field(None, description="Now, without it.")
 
 
 @router.post("/rentals", status_code=201, responses=documented(401, 403, 409, 422))
-def add_rental(api: Parts, visitor: ForDesk, body: NewRental) -> RentalShape:
+def add_rental(api: Parts, visitor: ForDesk, response: Response, body: NewRental) -> RentalShape:
     """Put a machine on hire. It has one rental at a time: 409 names the other."""
     now = api.clock()
     with refusals_told("rental"):
@@ -196,26 +196,45 @@ def add_rental(api: Parts, visitor: ForDesk, body: NewRental) -> RentalShape:
             body.device_id, now if body.starts_at is None else body.starts_at, body.ends_at, now,
             contract_id=body.contract_id, customer_id=body.customer_id,
         )  # fmt: skip
-    return _rental(api, rental_id)
+    return _rental(api, response, rental_id)
 
 
-@router.post("/rentals/{rental_id}/end", responses=documented(401, 403, 404, 409, 422))
-def end_rental(api: Parts, visitor: ForDesk, rental_id: RentalId, body: RentalEnd | None = None) -> RentalShape:
+@router.get("/rentals/{rental_id}", responses=documented(401, 403, 404))
+def one_rental(api: Parts, _: ForStaff, response: Response, rental_id: RentalId) -> RentalShape:
+    """One rental, with the ETag that a change may name."""
+    return _rental(api, response, rental_id)
+
+
+@router.post("/rentals/{rental_id}/end", responses=documented(401, 403, 404, 409, 412, 422))
+def end_rental(
+    api: Parts, visitor: ForDesk, response: Response, rental_id: RentalId, body: RentalEnd | None = None,
+    if_match: IfMatch = None,
+) -> RentalShape:  # fmt: skip
     """End a rental, or say when it will end; one that has not begun by then never does."""
     with refusals_told("rental"):
-        Hire(api.database, visitor.actor).end_rental(rental_id, body.at if body else None, api.clock())
-    return _rental(api, rental_id)
+        Hire(api.database, visitor.actor).end_rental(
+            rental_id, body.at if body else None, api.clock(), seen=seen_tag(if_match)
+        )
+    return _rental(api, response, rental_id)
 
 
-@router.post("/rentals/{rental_id}/exchange", status_code=201, responses=documented(401, 403, 404, 409, 422))
-def exchange(api: Parts, visitor: ForDesk, rental_id: RentalId, body: Exchange) -> RentalShape:
+@router.post("/rentals/{rental_id}/exchange", status_code=201, responses=documented(401, 403, 404, 409, 412, 422))
+def exchange(
+    api: Parts, visitor: ForDesk, response: Response, rental_id: RentalId, body: Exchange, if_match: IfMatch = None
+) -> RentalShape:
     """Another machine takes a rental's place, for the rest of its period; answers the rental of the one that comes.
     Open tickets of the machine that goes stay, and their clocks go on."""
     with refusals_told("rental"):
-        new_id = Hire(api.database, visitor.actor).exchange(rental_id, body.device_id, body.at, api.clock())
-    return _rental(api, new_id)
+        new_id = Hire(api.database, visitor.actor).exchange(
+            rental_id, body.device_id, body.at, api.clock(), seen=seen_tag(if_match)
+        )
+    return _rental(api, response, new_id)
 
 
-def _rental(api: Api, rental_id: int) -> RentalShape:
+def _rental(api: Api, response: Response, rental_id: int) -> RentalShape:
     with api.reading() as connection:
-        return RentalShape.model_validate(queries.rental_row(connection, rental_id))
+        kept, row = hire.rental(connection, rental_id), queries.rental_row(connection, rental_id)
+    if kept is None or row is None:
+        raise not_found("rental")
+    give_tag(response, tag_of(kept))
+    return RentalShape.model_validate(row)

@@ -61,6 +61,21 @@ SEVERITIES = {
     "note": N_("note"),
 }
 
+# What is wrong, where there is room for a few words and no figures are at hand.
+KINDS = {
+    "startup_failure": N_("Does not start"),
+    "limit": N_("A value beyond its limits"),
+    "fault_code": N_("Fault code"),
+    "weak_battery": N_("Weak battery"),
+    "silent": N_("No signal"),
+    "sensor": N_("A sensor cannot be trusted"),
+    "trend": N_("A value drifts towards its limit"),
+    "anomaly": N_("Runs unlike itself"),
+    "peer": N_("Unlike others of its model"),
+    "wrong_clock": N_("Its clock is wrong"),
+    "reported": N_("Reported by a person"),
+}
+
 CLOCKS = {
     "dispatch": N_("Technician to be arranged"),
     "remote_diagnosis": N_("Remote diagnosis"),
@@ -104,6 +119,41 @@ VERBS = {
     "diagnose": N_("Self-test answered"),
     "diagnose_failed": N_("The machine could not test itself"),
     "no_answer": N_("Self-test: no answer"),
+}
+
+# The same in a ticket's course, where they differ: a button says what to do, the course what was done.
+DONE = {
+    "verify": N_("Verified"),
+    "dispatch": N_("Assigned"),
+    "accept": N_("Accepted"),
+    "decline": N_("Could not go"),
+    "start-repair": N_("Repair begun"),
+    "close": N_("Closed"),
+    "cancel": N_("Cancelled"),
+    "pause": N_("Set to wait"),
+    "resume": N_("Went on"),
+    "reopen": N_("Opened again"),
+    "link": N_("Linked"),
+    "correct": N_("Last step taken back"),
+    "decline_ask": N_("Said no"),
+    "merge": N_("Merged"),
+}
+
+ORIGINS = {
+    "phone": N_("by telephone"),
+    "office": N_("noticed by ourselves"),
+    "customer": N_("by the customer's page"),
+    "label": N_("by the label on the machine"),
+}
+
+# Who took a step, where it was nobody whose name we know.
+ACTORS = {
+    "desk": N_("by itself"),
+    "demo": N_("by itself"),
+    "triage": N_("by itself"),
+    "cli": N_("at the command line"),
+    "token": N_("through the API"),
+    "customer": N_("the customer"),
 }
 
 WAITS = {
@@ -337,9 +387,9 @@ PHASES = {
 }
 
 TABLES = (
-    OUTLOOKS, DESERVED, CERTAINTIES, ALTERNATIVES, CLUES, COPY_REASONS, PHASES, CONDITIONS, STATUSES, SEVERITIES,
-    CLOCKS, NEXT_STEPS, VERBS, WAITS, OUTCOMES, LINKS, CONNECTIONS, MACHINE_STATES, NOTICE_KINDS, NOTICE_STATUSES,
-    EVIDENCE, REASONS, CONDITIONS_TOLD, STATUSES_TOLD,
+    KINDS, OUTLOOKS, DESERVED, CERTAINTIES, ALTERNATIVES, CLUES, COPY_REASONS, PHASES, CONDITIONS, STATUSES,
+    SEVERITIES, CLOCKS, NEXT_STEPS, VERBS, DONE, ORIGINS, ACTORS, WAITS, OUTCOMES, LINKS, CONNECTIONS, MACHINE_STATES,
+    NOTICE_KINDS, NOTICE_STATUSES, EVIDENCE, REASONS, CONDITIONS_TOLD, STATUSES_TOLD,
 )  # fmt: skip
 
 
@@ -392,6 +442,18 @@ class Labels:
 
     def verb(self, code: str) -> str:
         return self._of(VERBS, code)
+
+    def kind(self, code: str) -> str:
+        return self._of(KINDS, code)
+
+    def done(self, code: str) -> str:
+        """A step in a ticket's course."""
+        return self._of(DONE if code in DONE else VERBS, code)
+
+    def actor(self, code: str) -> str:
+        """Who took a step; empty where the step itself says so."""
+        kind = code.partition(":")[0]
+        return self.words.say(ACTORS[kind]) if kind in ACTORS else ""
 
     def outlook(self, code: str) -> str:
         return self._of(OUTLOOKS, code)
@@ -507,8 +569,9 @@ class Labels:
         return self._of(LINKS, code)
 
     def step_reason(self, verb: str, reason: str, chosen: Callable[[str], str]) -> str:
-        """Why somebody took a step: of waiting ours, of a false alarm from the operators' list."""
-        return self._of(WAITS, reason) if verb == "pause" else chosen(reason) if reason else ""
+        """Why somebody took a step, or how a report came: ours, but of a false alarm from the operators' list."""
+        table = {"pause": WAITS, "report": ORIGINS}.get(verb)
+        return "" if not reason else self._of(table, reason) if table else chosen(reason)
 
     # --- how we know ---
 

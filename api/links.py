@@ -6,7 +6,7 @@ import segno
 from fastapi import APIRouter, Form, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.access import ForDesk, KnownQuery
 from api.context import Api, Parts
@@ -14,7 +14,7 @@ from api.devices import DeviceId, device_detail
 from api.pages import render
 from api.problems import Problem, documented, not_found
 from api.refusals import refusals_told
-from api.shapes import Moment
+from api.shapes import Given, Moment
 from monitor.links import CUSTOMER_LINK_MS, Signer, customer_token, label_token
 from monitor.store import links
 from monitor.store.links import Links
@@ -25,9 +25,7 @@ pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 CustomerId = Annotated[int, Path(ge=1, lt=2**63)]
 
 
-class LinkWish(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class LinkWish(Given):
     renew: bool = Field(False, description="End every one that was handed out before.")
 
 

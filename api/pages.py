@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from api import commands, fleet, tickets
 from api.access import DESK, DOERS, ForAll, ForDoers, Open, guesses_of, session_cookie_name
@@ -15,7 +15,7 @@ from api.devices import HOUR_MS, DeviceId, device_detail, device_shape, list_dev
 from api.drawing import views
 from api.labels import N_, Labels, labels_of
 from api.problems import Problem, is_api
-from api.shapes import Act, DeviceShape, ReadingShape, ReportBody, SensorShape, SeriesShape, TicketShape
+from api.shapes import Act, DeviceShape, Given, ReadingShape, ReportBody, SensorShape, SeriesShape, TicketShape
 from api.words import LANG_COOKIE, Words, wanted_lang
 from monitor.desk.choices import LISTS
 from monitor.desk.tickets import Outcome, Status, Verb
@@ -36,14 +36,17 @@ FORWARD = {
     Status.REPAIRING: Verb.RESOLVE,
     Status.RESOLVED: Verb.CLOSE,
 }
-FOLDED = (Verb.RESOLVE, Verb.PAUSE, Verb.CANCEL, Verb.MERGE, Verb.LINK)
-"""Steps that need to be told something: each is a fold with a form of its own."""
+FOLDED = (Verb.RESOLVE, Verb.PAUSE, Verb.CANCEL, Verb.MERGE, Verb.LINK, Verb.CORRECT)
+"""Steps that need to be told something, or are seldom taken: each is a fold with a form of its own."""
 OPEN_SHOWN = 200
 DRAWN = 2_000
 
 
-class StepForm(BaseModel):
+class StepForm(Given):
     """A step as the ticket's page sends it."""
+
+    model_config = ConfigDict(extra="ignore")
+    in_lines = frozenset({"note", "parts"})
 
     technician_id: int | None = Field(None, ge=1, lt=2**63)
     note: str = Field("", max_length=2000)
@@ -56,19 +59,22 @@ class StepForm(BaseModel):
     parts: str = Field("", max_length=4000)
     outcome: Outcome | None = None
 
-    def act(self, now: int) -> Act:
+    def act(self, verb: Verb, now: int) -> Act:
         """The same, as the API knows it. Raises the 422 Problem where a part's name is too long."""
-        parts = [line.strip() for line in self.parts.splitlines() if line.strip()]
+        # One form holds several buttons, and the technician in it is for those that send somebody.
+        sends = verb in (Verb.DISPATCH, Verb.ACCEPT)
+        parts = [" ".join(line.split()) for line in self.parts.splitlines() if line.strip()]
         if len(parts) > 50 or any(len(part) > 120 for part in parts):
             raise Problem(422, "The request is not valid", "parts: at most 50, each of at most 120 characters")
         until_at = now + int(self.wait_h) * HOUR_MS if self.wait_h else None
-        return Act(parts=parts, until_at=until_at, **self.model_dump(exclude={"parts", "wait_h"}))
+        rest = self.model_dump(exclude={"parts", "wait_h"} if sends else {"parts", "wait_h", "technician_id"})
+        return Act(parts=parts, until_at=until_at, **rest)
 
 
-class NewTicketForm(BaseModel):
+class NewTicketForm(Given):
     """What somebody told the office, as the page sends it."""
 
-    model_config = ConfigDict(extra="forbid")
+    in_lines = frozenset({"text"})
 
     device_id: str = Field("", max_length=64)
     text: str = Field("", max_length=4000)
@@ -362,12 +368,13 @@ def ticket_step(
     """Take the step and show the ticket again; a step that is no longer possible, or lacks something, is explained
     on it."""
     try:
-        tickets.take_step(api, visitor, ticket_id, verb, form.act(api.clock()))
+        tickets.take_step(api, visitor, ticket_id, verb, form.act(verb, api.clock()))
     except Problem as problem:
         if problem.status not in (409, 422) or is_api(request):
             raise
         # Whom to send is asked for in the page's own words; the other fields are required by the form itself.
-        complaint = problem.detail if problem.status == 422 and verb not in (Verb.DISPATCH, Verb.ACCEPT) else ""
+        sends_nobody = verb in (Verb.DISPATCH, Verb.ACCEPT) and form.technician_id is None
+        complaint = problem.detail if problem.status == 422 and not sends_nobody else ""
         return show_ticket(request, api, visitor, ticket_id, refused=verb, complaint=complaint)
     return RedirectResponse(f"/tickets/{ticket_id}", 303)
 
@@ -394,7 +401,8 @@ def show_ticket(
         complaint=complaint,
         choices=lists,
         chosen=lambda code: titles.get(code, code),
-        folded=FOLDED,
+        # What is wrong is verified once; what somebody writes of it later is a diagnosis.
+        folded=FOLDED if ticket.status == Status.OPEN else (Verb.VERIFY, *FOLDED),
         may_ask=commands.may_ask(visitor, ticket),
         forward=_forward(ticket.status, ticket.allowed, cleared=ticket.cleared_at is not None),
         names_technician=visitor.role is not Role.TECHNICIAN,
@@ -406,7 +414,7 @@ def _forward(status: str, allowed: list[str], *, cleared: bool) -> str:
     likely = Verb.CLOSE if cleared else FORWARD.get(Status(status))
     if likely in allowed:
         return str(likely)
-    aside = (Verb.DECLINE, *FOLDED, Verb.CORRECT)
+    aside = (Verb.VERIFY, Verb.DECLINE, *FOLDED)
     return next((verb for verb in allowed if verb not in aside), allowed[0] if allowed else "")
 
 

@@ -37,7 +37,8 @@ def key_of(cursor: str | None, kind: type[Key]) -> Key | None:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error):
         key = None
-    if type(key) is not kind or (isinstance(key, int) and abs(key) >= 2**63):
+    beyond = not key.isprintable() if isinstance(key, str) else isinstance(key, int) and abs(key) >= 2**63
+    if type(key) is not kind or beyond:
         raise Problem(422, "The request is not valid", "cursor: take it unchanged from `next` of the previous page")
     return key
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, Field
 
 from api.access import ForDesk, ForOffice, ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.problems import Problem, documented, not_found
-from api.refusals import refusals_told
-from api.shapes import AskedMoment, GivenMoment, Moment, Page, PersonShape, Shape
+from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
+from api.shapes import AskedMoment, Given, GivenMoment, Moment, Page, PersonShape, PlannedMoment, Shape
 from monitor.desk.dispatch import position_of
 from monitor.desk.rota import Rotation, WorkingHours
 from monitor.notify.channels import CONTACTS, contact_address
@@ -29,10 +29,6 @@ Id = Annotated[int, Field(ge=1, lt=2**63)]
 
 ROTA_DAYS = 14
 MAX_ROTA_DAYS = 366
-
-
-class Given(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 # --- shapes --------------------------------------------------------------------------------------------------------
@@ -127,7 +123,7 @@ class NewPerson(Given):
 class NewCertificate(Given):
     profile: str = Field(min_length=1, max_length=64)
     since_at: GivenMoment | None = Field(None, description="Now, without it.")
-    until_at: GivenMoment | None = None
+    until_at: PlannedMoment | None = None
 
 
 class Certificates(Given):
@@ -162,8 +158,8 @@ class Home(Given):
 
 
 class NewAbsence(Given):
-    from_at: GivenMoment
-    until_at: GivenMoment
+    from_at: PlannedMoment
+    until_at: PlannedMoment
     reason: str = Field("", max_length=120)
 
 
@@ -174,110 +170,127 @@ class NewRotation(Given):
     handover_weekday: int = Field(0, ge=0, le=6)
     handover_minute: DayMinute = 480
     timezone: str | None = Field(None, max_length=64, description="The company's, without it.")
-    starts_at: GivenMoment | None = Field(None, description="Now, without it.")
-    ends_at: GivenMoment | None = None
+    starts_at: PlannedMoment | None = Field(None, description="Now, without it.")
+    ends_at: PlannedMoment | None = None
 
 
 class NewOverride(Given):
     person_id: Id
-    from_at: GivenMoment
-    until_at: GivenMoment
+    from_at: PlannedMoment
+    until_at: PlannedMoment
 
 
 # --- one person ----------------------------------------------------------------------------------------------------
 
 
 @router.post("/people", status_code=201, responses=documented(401, 403, 422))
-def add_person(api: Parts, visitor: ForDesk, body: NewPerson) -> PersonDetail:
+def add_person(api: Parts, visitor: ForDesk, response: Response, body: NewPerson) -> PersonDetail:
     """Somebody who signs in or is told things."""
     with refusals_told("person"):
         person_id = Registry(api.database, visitor.actor).add_person(
             body.name, body.role, body.email, phone=body.phone, lang=body.lang, customer=body.customer, now=api.clock()
         )
-    return person_detail(api, person_id)
+    return person_detail(api, response, person_id)
 
 
 @router.get("/people/{person_id}", responses=documented(401, 403, 404))
-def one_person(api: Parts, _: ForOffice, person_id: PersonId) -> PersonDetail:
-    """One person with all that is kept of them."""
-    return person_detail(api, person_id)
+def one_person(api: Parts, _: ForOffice, response: Response, person_id: PersonId) -> PersonDetail:
+    """One person with all that is kept of them, and the ETag that a change may name."""
+    return person_detail(api, response, person_id)
 
 
-@router.post("/people/{person_id}/certificates", responses=documented(401, 403, 404, 422))
-def set_certificates(api: Parts, visitor: ForDesk, person_id: PersonId, body: Certificates) -> PersonDetail:
+@router.post("/people/{person_id}/certificates", responses=documented(401, 403, 404, 412, 422))
+def set_certificates(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, body: Certificates, if_match: IfMatch = None
+) -> PersonDetail:
     """What they may work on, in the place of what was there (P1)."""
     now = api.clock()
     given = [Certified(one.profile, now if one.since_at is None else one.since_at, one.until_at)
              for one in body.certificates]  # fmt: skip
     with refusals_told("person"):
-        _commands(api, visitor.actor).certify(person_id, given, now)
-    return person_detail(api, person_id)
+        _commands(api, visitor.actor).certify(person_id, given, now, seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
 
 
-@router.post("/people/{person_id}/hours", responses=documented(401, 403, 404, 422))
-def set_hours(api: Parts, visitor: ForDesk, person_id: PersonId, body: Hours) -> PersonDetail:
+@router.post("/people/{person_id}/hours", responses=documented(401, 403, 404, 412, 422))
+def set_hours(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, body: Hours, if_match: IfMatch = None
+) -> PersonDetail:
     """Their week, in the place of what was there."""
     with refusals_told("person"), _words_of_the_rota():
         given = [WorkingHours(one.weekday, one.from_minute, one.until_minute) for one in body.hours]
-        _commands(api, visitor.actor).set_hours(person_id, given, api.clock())
-    return person_detail(api, person_id)
+        _commands(api, visitor.actor).set_hours(person_id, given, api.clock(), seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
 
 
-@router.post("/people/{person_id}/contacts", responses=documented(401, 403, 404, 422))
-def set_contacts(api: Parts, visitor: ForDesk, person_id: PersonId, body: Contacts) -> PersonDetail:
+@router.post("/people/{person_id}/contacts", responses=documented(401, 403, 404, 412, 422))
+def set_contacts(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, body: Contacts, if_match: IfMatch = None
+) -> PersonDetail:
     """How they are reached, in the place of what was there. Without any it is by their e-mail."""
     given = [Reached(one.channel, one.address, one.quiet_from_minute, one.quiet_until_minute) for one in body.contacts]
     with refusals_told("person"):
-        _commands(api, visitor.actor).set_contacts(person_id, given, api.clock())
-    return person_detail(api, person_id)
+        _commands(api, visitor.actor).set_contacts(person_id, given, api.clock(), seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
 
 
-@router.post("/people/{person_id}/home", responses=documented(401, 403, 404, 422))
-def set_home(api: Parts, visitor: ForDesk, person_id: PersonId, body: Home) -> PersonDetail:
+@router.post("/people/{person_id}/home", responses=documented(401, 403, 404, 412, 422))
+def set_home(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, body: Home, if_match: IfMatch = None
+) -> PersonDetail:
     """Where they set out from; nulls: not known."""
     if (body.lat_deg is None) != (body.lon_deg is None):
         raise Problem(422, "The request is not valid", "lat_deg and lon_deg go together")
     with refusals_told("person"):
         home = position_of(body.lat_deg, body.lon_deg)
-        _commands(api, visitor.actor).set_home(person_id, home, body.timezone, api.clock())
-    return person_detail(api, person_id)
+        _commands(api, visitor.actor).set_home(person_id, home, body.timezone, api.clock(), seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
 
 
-@router.post("/people/{person_id}/absences", status_code=201, responses=documented(401, 403, 404, 422))
-def add_absence(api: Parts, visitor: ForDesk, person_id: PersonId, body: NewAbsence) -> PersonDetail:
+@router.post("/people/{person_id}/absences", status_code=201, responses=documented(401, 403, 404, 412, 422))
+def add_absence(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, body: NewAbsence, if_match: IfMatch = None
+) -> PersonDetail:
     """They are away: on leave, ill, at a training. Somebody else takes their turns on call."""
     with refusals_told("person"):
-        _commands(api, visitor.actor).add_absence(person_id, body.from_at, body.until_at, body.reason, api.clock())
-    return person_detail(api, person_id)
+        _commands(api, visitor.actor).add_absence(
+            person_id, body.from_at, body.until_at, body.reason, api.clock(), seen=seen_tag(if_match)
+        )
+    return person_detail(api, response, person_id)
 
 
-@router.post("/people/{person_id}/absences/{part_id}/remove", responses=documented(401, 403, 404, 422))
-def remove_absence(api: Parts, visitor: ForDesk, person_id: PersonId, part_id: PartId) -> PersonDetail:
+@router.post("/people/{person_id}/absences/{part_id}/remove", responses=documented(401, 403, 404, 412, 422))
+def remove_absence(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, part_id: PartId, if_match: IfMatch = None
+) -> PersonDetail:
     """They are there after all."""
     with refusals_told("absence"):
-        _commands(api, visitor.actor).remove_absence(person_id, part_id, api.clock())
-    return person_detail(api, person_id)
+        _commands(api, visitor.actor).remove_absence(person_id, part_id, api.clock(), seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
 
 
-@router.post("/people/{person_id}/disable", responses=documented(401, 403, 404, 422))
-def disable(api: Parts, visitor: ForDesk, person_id: PersonId) -> PersonDetail:
+@router.post("/people/{person_id}/disable", responses=documented(401, 403, 404, 412, 422))
+def disable(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, if_match: IfMatch = None
+) -> PersonDetail:
     """They have left: no sign-in, no notices, no turns."""
     with refusals_told("person"):
-        _commands(api, visitor.actor).disable(person_id, api.clock())
-    return person_detail(api, person_id)
+        _commands(api, visitor.actor).disable(person_id, api.clock(), seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
 
 
 def _commands(api: Api, actor: str) -> People:
     return People(api.database, actor, contact_address, profiles=set(api.profiles))
 
 
-def person_detail(api: Api, person_id: int) -> PersonDetail:
+def person_detail(api: Api, response: Response, person_id: int) -> PersonDetail:
     """Raises the 404 Problem where there is nobody."""
     with api.reading() as connection:
         row = people.person_row(connection, person_id)
         parts = people.parts_of(connection, person_id)
     if row is None:
         raise not_found("person")
+    give_tag(response, people.person_tag(row, parts))
     return PersonDetail.model_validate({**row._mapping, **parts})
 
 

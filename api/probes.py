@@ -16,7 +16,7 @@ from api.access import Open
 from api.context import Api, Parts
 from api.fleet import counts
 from monitor.notify.outbox import Outbox
-from monitor.store import queries
+from monitor.store import people, queries
 
 log = structlog.get_logger()
 
@@ -76,6 +76,7 @@ class FleetFigures(Collector):
         with self.api.reading() as connection:
             machines = counts(queries.tally(connection, scope))
             pressing = queries.open_tickets(connection, scope)
+            rota_kept = people.keeps_rota(connection)
         waiting = Outbox(self.api.database, {}).backlog(scope.now)
         by_condition = GaugeMetricFamily("fettle_machines", "Machines by condition", labels=["condition"])
         for condition in ("good", "bad", "unknown"):
@@ -83,6 +84,7 @@ class FleetFigures(Collector):
         yield by_condition
         yield GaugeMetricFamily("fettle_tickets_open", "Open tickets", pressing.open)
         yield GaugeMetricFamily("fettle_tickets_breached", "Open tickets past a due time", pressing.breached)
+        yield GaugeMetricFamily("fettle_rota_kept", "1: technicians are asked in turn; 0: all are alerted", rota_kept)
         yield GaugeMetricFamily("fettle_notices_queued", "Notices that wait to be sent", waiting.queued)
         yield GaugeMetricFamily("fettle_notices_failed", "Notices that were given up", waiting.failed)
         yield GaugeMetricFamily(

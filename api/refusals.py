@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Header, Response
 
 from api.problems import Problem, not_found
 from monitor.store.registry import Conflict, Refused, Stale
@@ -25,6 +25,11 @@ def refusals_told(what: str) -> Iterator[None]:
         raise Problem(409, "This is not possible now", str(conflict)) from conflict
     except Refused as refusal:
         raise Problem(422, "The request is not valid", str(refusal)) from refusal
+
+
+def give_tag(response: Response, tag: object) -> None:
+    """Say as what the thing in the answer can be named by an If-Match (ETag)."""
+    response.headers["ETag"] = f'"{tag}"'
 
 
 def seen_tag(if_match: str | None) -> str | None:

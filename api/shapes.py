@@ -1,9 +1,10 @@
 """What the API answers: the shapes, as JSON and as OpenAPI tell them. Pages read the same objects."""
 
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -14,7 +15,9 @@ from pydantic import (
     PlainSerializer,
     SkipValidation,
     StringConstraints,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
 
 from monitor.desk.tickets import WAIT_REASONS, Outcome, Resolution
@@ -23,11 +26,18 @@ T = TypeVar("T")
 
 
 def rfc3339(moment: int) -> str:
-    """Epoch milliseconds as RFC 3339 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Epoch milliseconds as RFC 3339 in UTC, with milliseconds; as a bare number where no calendar shows them."""
+    try:
+        return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return str(moment)
 
 
 EARLIEST, LATEST = 0, 253_402_300_799_999
+FIRST_GIVEN, LAST_GIVEN = 946_684_800_000, 4_102_444_799_999
+"""What people write down lies in the years 2000 to 2099: those that the working calendar covers."""
+PLANNED_MS = 3653 * 86_400_000
+"""So far from now a plan may lie, either way: ten years."""
 
 
 def epoch_ms(value: object) -> int:
@@ -53,11 +63,33 @@ _MOMENT_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2026-11
 Moment = Annotated[int, PlainSerializer(rfc3339, return_type=str, when_used="json"), WithJsonSchema(_MOMENT_SCHEMA)]
 """Epoch milliseconds inside, RFC 3339 UTC on the wire."""
 
-GivenMoment = Annotated[
-    int,
-    BeforeValidator(epoch_ms),
-    WithJsonSchema({"type": "string", "description": "RFC 3339, or epoch milliseconds"}),
-]
+
+def given_ms(value: object) -> int:
+    """As `epoch_ms`, for what is kept: a slip of the pen must not stand in the record for thousands of years."""
+    moment = epoch_ms(value)
+    if not FIRST_GIVEN <= moment <= LAST_GIVEN:
+        raise ValueError("lies outside the years 2000 to 2099")
+    return moment
+
+
+def planned_ms(value: object) -> int:
+    """As `given_ms`, for what the desk reckons with: within ten years of now."""
+    moment = given_ms(value)
+    if abs(moment - time.time() * 1000) > PLANNED_MS:
+        raise ValueError("lies more than ten years from now")
+    return moment
+
+
+_GIVEN_SCHEMA = {
+    "type": "string",
+    "description": "RFC 3339, or epoch milliseconds",
+    "examples": ["2026-11-23T14:06:00.000Z"],
+}
+
+GivenMoment = Annotated[int, BeforeValidator(given_ms), WithJsonSchema(_GIVEN_SCHEMA)]
+"""When something was, or was written down."""
+PlannedMoment = Annotated[int, BeforeValidator(planned_ms), WithJsonSchema(_GIVEN_SCHEMA)]
+"""When something is to begin or to end, or just happened."""
 
 
 def told(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -84,11 +116,37 @@ def epoch_ms_of_query(value: object) -> int:
     return epoch_ms(_BARE_PLUS.sub(r"\1+\2", str(value).strip()))
 
 
-AskedMoment = Annotated[
-    int,
-    BeforeValidator(epoch_ms_of_query),
-    WithJsonSchema({"type": "string", "description": "RFC 3339, or epoch milliseconds"}),
-]
+AskedMoment = Annotated[int, BeforeValidator(epoch_ms_of_query), WithJsonSchema(_GIVEN_SCHEMA)]
+"""The edge of a question: no more than that, and so it may lie anywhere."""
+
+_NOT_IN_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def has_controls(text: str, *, lines: bool = False) -> bool:
+    """Whether there is something in it that no text has: control characters (line breaks and tabs only where it may
+    have `lines`), or half a character. PostgreSQL keeps no U+0000, and nothing keeps the latter."""
+    return (_NOT_IN_LINES if lines else _NOT_IN_A_LINE).search(text) is not None
+
+
+class Given(BaseModel):
+    """What a request brings: nothing but what is asked for, and no text with control characters in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    in_lines: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose text may have line breaks and tabs."""
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_controls(cls, value: object, field: ValidationInfo) -> object:
+        lines = field.field_name in cls.in_lines
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and has_controls(text, lines=lines):
+                but = " but line breaks and tabs" if lines else ", nor line breaks"
+                raise ValueError(f"no control characters (such as U+0000){but} are allowed in it")
+        return value
+
 
 Condition = Literal["good", "bad", "unknown"]
 
@@ -151,6 +209,7 @@ class TicketShape(Shape):
     customer_name: str | None
     technician_id: int | None
     technician_name: str | None
+    visit_at: Moment | None = Field(None, description="When the customer was promised that the technician comes.")
     commitments: list[CommitmentShape] = []
     facts: dict[str, JsonValue] = Field({}, exclude=True, repr=False)
     """The evidence, for the page's words; the API gives it with one ticket only, to those it is for."""
@@ -645,6 +704,10 @@ class FleetHealth(BaseModel):
     availability: Shares = Field(description="E1; a share of no machines is null.")
     tickets: TicketCounts
     maintenance: MaintenanceCounts = Field(description="null while there is no maintenance record.")
+    rota_kept: bool | None = Field(
+        description="Whether it was said who may work on what and when they are there. Without that nobody is asked in "
+        "turn for a ticket: all technicians are alerted. null for customers."
+    )
     by_model: list[ModelCounts]
     by_site: list[SiteCounts]
 
@@ -699,36 +762,41 @@ class RejectedShape(Shape):
 # --- what is sent --------------------------------------------------------------------------------------------------
 
 
-class Act(BaseModel):
+class Act(Given):
     """What a person did with a ticket. Everything may be left out."""
 
-    model_config = ConfigDict(extra="forbid")
+    in_lines = frozenset({"note"})
 
     technician_id: int | None = Field(None, ge=1, lt=2**63, description="Who is sent; needed by dispatch.")
-    happened_at: GivenMoment | None = Field(None, description="When it happened, where that was not just now.")
+    happened_at: PlannedMoment | None = Field(None, description="When it happened, where that was not just now.")
     note: str = Field("", max_length=2000)
     reason: str = Field("", max_length=40, description=f"Of pause: {', '.join(WAIT_REASONS)}; of cancel: a code of "
                         "the list false_alarm (GET choices).")  # fmt: skip
-    until_at: GivenMoment | None = Field(None, description="Of pause: until when it waits.")
+    until_at: PlannedMoment | None = Field(None, description="Of pause: until when it waits.")
+    visit_at: PlannedMoment | None = Field(
+        None, description="Of dispatch and accept: when the customer was promised that somebody comes."
+    )
     other_id: int | None = Field(None, ge=1, lt=2**63, description="Of merge and link: the other ticket.")
     cause: str = Field("", max_length=40, description="Of resolve: a code of the list cause (GET choices).")
     action: str = Field("", max_length=40, description="Of resolve: a code of the list action.")
     borne_by: str = Field("", max_length=40, description="Of resolve: a code of the list borne_by.")
-    parts: list[Annotated[str, StringConstraints(min_length=1, max_length=120)]] = Field([], max_length=50)
+    parts: list[Annotated[str, StringConstraints(min_length=1, max_length=120)]] | None = Field(
+        None, max_length=50, description="Of resolve, which needs it: what was put in, by name; [] where nothing was."
+    )
     outcome: Outcome | None = Field(None, description="Of resolve and close: what it turned out to have been.")
 
     @property
     def resolution(self) -> Resolution | None:
-        """What it was, if that is said at all; the desk says what is missing of it."""
-        if not (self.cause and self.action and self.borne_by):
+        """What it was, if that is said whole: that no part was needed is said by an empty list."""
+        if not (self.cause and self.action and self.borne_by) or self.parts is None:
             return None
         return Resolution(self.cause, self.action, self.borne_by, tuple(self.parts), self.outcome or Outcome.REAL)
 
 
-class ReportBody(BaseModel):
+class ReportBody(Given):
     """What somebody says of a machine."""
 
-    model_config = ConfigDict(extra="forbid")
+    in_lines = frozenset({"text"})
 
     device_id: str = Field(min_length=1, max_length=64)
     text: str = Field(min_length=1, max_length=2000, description="What is wrong, in their words.")

@@ -77,8 +77,11 @@ def _look(api: Api, visitor: Visitor, last: int | None) -> tuple[int, queries.Ro
     with api.reading() as connection:
         if not still_valid(connection, visitor, api.clock()):
             return None
-        if last is None:
-            return queries.last_change(connection), []
+        newest = queries.last_change(connection)
+        # A number that is still to come (the record was brought back from a copy) must not keep the news before it.
+        last = newest if last is None else min(last, newest)
+        if last == newest:
+            return last, []
         rows = queries.changes(connection, api.scope(visitor), after=last, limit=AT_ONCE)
     return (rows[-1].id if rows else last), rows
 

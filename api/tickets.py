@@ -1,8 +1,8 @@
 """Tickets: their list, one with its whole course, its clocks, and the steps that people take."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy import Connection
 
 from api import commands, evidence, risk
@@ -12,6 +12,7 @@ from api.evidence import Evidence
 from api.labels import Labels, labels_of
 from api.paging import Cursor, Limit, cut, key_of
 from api.problems import Problem, documented, not_found
+from api.refusals import IfMatch, give_tag, seen_tag
 from api.shapes import (
     Act,
     AmendmentShape,
@@ -34,7 +35,7 @@ from monitor.desk.notices import headline
 from monitor.desk.tickets import ARRANGED, Incomplete, NotPossible, Status, Ticket, Verb, allowed
 from monitor.engine import NoSuchTicket
 from monitor.engine.desk import Changed, Report
-from monitor.engine.paging import Offered
+from monitor.engine.paging import TRIES, Offered
 from monitor.store import cases, paging, queries
 from monitor.store.access import Role, Visitor
 
@@ -57,10 +58,20 @@ def list_tickets(
     status: Annotated[
         str | None, Query(max_length=200, description="One status, or several with commas between: open,verified")
     ] = None,
+    sort: Annotated[
+        Literal["newest", "time_left"], Query(description="time_left: open tickets only, at most `limit`.")
+    ] = "newest",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[TicketShape]:
-    """Tickets with their clocks, the newest first. A customer sees those of the rentals that run now."""
+    """Tickets with their clocks, the newest first. A customer sees those of the rentals that run now.
+
+    With `sort=time_left` the open ones, the one with the least time left first, those without a running clock last. An
+    order that changes by the second has no pages: `next` is null, and beyond `limit` nothing is given. It takes neither
+    `status` nor `cursor`.
+    """
+    if sort == "time_left":
+        return _by_time_left(api, visitor, device_id, limit, others=(status, cursor))
     statuses = _statuses(status)
     with api.reading() as connection:
         rows = queries.tickets(
@@ -75,6 +86,16 @@ def list_tickets(
     return Page(items=items, next=following)
 
 
+def _by_time_left(
+    api: Api, visitor: Visitor, device_id: str | None, limit: int, others: tuple[str | None, ...]
+) -> Page[TicketShape]:
+    if others != (None, None):
+        raise Problem(422, "The request is not valid", "sort: time_left takes neither status nor cursor")
+    with api.reading() as connection:
+        rows = queries.pressing_tickets(connection, api.scope(visitor), device_id=device_id, limit=limit)
+        return Page(items=with_clocks(connection, rows), next=None)
+
+
 @router.get("/tickets/{ticket_id}", responses=documented(401, 403, 404, 422))
 def one_ticket(
     request: Request,
@@ -87,7 +108,7 @@ def one_ticket(
     """One ticket with everything that belongs to it: what happened and how we know, its clocks, its steps, who was
     told."""
     detail = ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=readings)[0]
-    response.headers["ETag"] = f'"{detail.revision}"'
+    give_tag(response, detail.revision)
     return detail
 
 
@@ -129,7 +150,7 @@ def act(
     ticket_id: TicketId,
     verb: Verb,
     body: Act | None = None,
-    if_match: Annotated[str | None, Header(max_length=40, description="The ETag of the ticket as you read it.")] = None,
+    if_match: IfMatch = None,
 ) -> TicketDetail:
     """Take one step with a ticket. A step that is not possible now answers 409 and names those that are; one that was
     decided on an older reading of the ticket (If-Match) answers 412.
@@ -138,15 +159,15 @@ def act(
     """
     take_step(api, visitor, ticket_id, verb, body or Act(), _revision(if_match))
     detail = ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=False)[0]
-    response.headers["ETag"] = f'"{detail.revision}"'
+    give_tag(response, detail.revision)
     return detail
 
 
 def _revision(if_match: str | None) -> int | None:
     """The revision that an If-Match names; None: any will do."""
-    if if_match is None or if_match.strip() == "*":
+    given = seen_tag(if_match)
+    if given is None:
         return None
-    given = if_match.strip().removeprefix("W/").strip('"')
     if not given.isdecimal() or len(given) > 18:
         raise Problem(422, "The request is not valid", 'If-Match: must be the ETag of the ticket, such as "3", or *')
     return int(given)
@@ -156,17 +177,35 @@ def take_step(
     api: Api, visitor: Visitor, ticket_id: int, verb: Verb, step: Act, revision: int | None = None
 ) -> None:  # fmt: skip
     """Hand one step to the desk. Raises the Problem to answer by where it cannot be taken."""
-    with api.reading() as connection:
-        row = visible(connection, api, visitor, ticket_id)
-    technician_id = step.technician_id
-    if visitor.role is Role.TECHNICIAN:
-        asked = _asked(api, visitor, ticket_id)
-        technician_id = _check_own(visitor, row, verb, technician_id, asked=asked)
-        if verb is Verb.DECLINE and asked and row.technician_id != visitor.person_id:
-            _decline_ask(api, visitor, ticket_id, step.note)
+    for _ in range(TRIES):
+        with api.reading() as connection:
+            row = visible(connection, api, visitor, ticket_id)
+        technician_id, seen = step.technician_id, revision
+        if visitor.role is Role.TECHNICIAN:
+            asked = _asked(api, visitor, ticket_id)
+            technician_id = _check_own(visitor, row, verb, technician_id, asked=asked)
+            if verb is Verb.DECLINE and asked and row.technician_id != visitor.person_id:
+                _decline_ask(api, visitor, ticket_id, step.note)
+                return
+            # Theirs it was in this revision; in another one it may be somebody else's.
+            seen = row.revision if revision is None else revision
+        elif technician_id is not None:
+            _check_technician(api, technician_id)
+        try:
+            _act(api, visitor, ticket_id, verb, step, technician_id, seen)
+        except Changed as newer:
+            if revision is not None:
+                raise Problem(
+                    412, "The ticket has changed", str(newer), headers={"ETag": f'"{newer.revision}"'}
+                ) from newer  # fmt: skip
+        else:
             return
-    elif technician_id is not None:
-        _check_technician(api, technician_id)
+    raise Problem(409, "This step is not possible now", f"Ticket {ticket_id} is being changed by others", allowed=[])
+
+
+def _act(
+    api: Api, visitor: Visitor, ticket_id: int, verb: Verb, step: Act, technician_id: int | None, revision: int | None
+) -> None:  # fmt: skip
     try:
         api.desk.act(
             ticket_id,
@@ -179,19 +218,24 @@ def take_step(
             note=step.note,
             reason=step.reason,
             until_at=step.until_at,
+            visit_at=step.visit_at,
             other_id=step.other_id,
             resolution=step.resolution,
             outcome=step.outcome,
         )
     except Incomplete as lacking:
-        raise Problem(422, "The request is not valid", str(lacking)) from lacking
-    except Changed as newer:
-        raise Problem(412, "The ticket has changed", str(newer), headers={"ETag": f'"{newer.revision}"'}) from newer
+        raise Problem(422, "The request is not valid", _lacks(lacking, verb, step)) from lacking
     except NotPossible as refusal:
         possible = [str(choice) for choice in refusal.allowed]
         raise Problem(409, "This step is not possible now", refusal.detail, allowed=possible) from refusal
     except NoSuchTicket as missing:
         raise not_found("ticket") from missing
+
+
+def _lacks(lacking: Incomplete, verb: Verb, step: Act) -> str:
+    """The desk's words. That no part was needed is to be said too: what is not said may have been forgotten."""
+    unsaid = verb is Verb.RESOLVE and step.parts is None
+    return f"{lacking}; and parts, [] where none was needed" if unsaid else str(lacking)
 
 
 def _asked(api: Api, visitor: Visitor, ticket_id: int) -> bool:

@@ -2,16 +2,17 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
 
 from api.access import ForDesk, ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.paging import Cursor, Limit, cut, key_of
-from api.problems import documented
-from api.refusals import refusals_told
-from api.shapes import GivenMoment, Moment, Page, Shape
+from api.problems import documented, not_found
+from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
+from api.shapes import Given, Moment, Page, PlannedMoment, Shape
 from monitor.store import windows
+from monitor.store.registry import tag_of
 from monitor.store.windows import Window, Windows
 
 router = APIRouter(prefix="/api/v1/maintenance-windows", tags=["maintenance"], dependencies=[KnownQuery])
@@ -19,16 +20,14 @@ router = APIRouter(prefix="/api/v1/maintenance-windows", tags=["maintenance"], d
 WindowId = Annotated[int, Path(ge=1, lt=2**63)]
 
 
-class NewWindow(BaseModel):
+class NewWindow(Given):
     """[starts_at, ends_at) of one machine, or of all machines of a site."""
-
-    model_config = ConfigDict(extra="forbid")
 
     device_id: str | None = Field(None, min_length=1, max_length=64)
     site_id: int | None = Field(None, ge=1, lt=2**63)
     what: Literal["maintenance", "transport"]
-    starts_at: GivenMoment | None = Field(None, description="Now, without it.")
-    ends_at: GivenMoment
+    starts_at: PlannedMoment | None = Field(None, description="Now, without it.")
+    ends_at: PlannedMoment
     reason: str = Field("", max_length=200)
 
 
@@ -68,7 +67,7 @@ def list_windows(
 
 
 @router.post("", status_code=201, responses=documented(401, 403, 422))
-def declare(api: Parts, visitor: ForDesk, body: NewWindow) -> WindowShape:
+def declare(api: Parts, visitor: ForDesk, response: Response, body: NewWindow) -> WindowShape:
     """Declare maintenance or transport: faults found meanwhile are noted, and call nobody. Those that still stand at
     its end get their tickets then, with clocks from then on. A ticket that is open already goes on."""
     now = api.clock()
@@ -77,30 +76,42 @@ def declare(api: Parts, visitor: ForDesk, body: NewWindow) -> WindowShape:
         body.site_id,
     )  # fmt: skip
     with refusals_told("maintenance window"):
-        return _one(api, Windows(api.database, visitor.actor).declare(window, now))
+        window_id = Windows(api.database, visitor.actor).declare(window, now)
+    return _one(api, response, window_id)
 
 
-@router.post("/{window_id}/cancel", responses=documented(401, 403, 404, 409))
-def cancel(api: Parts, visitor: ForDesk, window_id: WindowId) -> WindowShape:
+@router.get("/{window_id}", responses=documented(401, 403, 404))
+def one_window(api: Parts, _: ForStaff, response: Response, window_id: WindowId) -> WindowShape:
+    """One window, with the ETag that a change may name."""
+    return _one(api, response, window_id)
+
+
+@router.post("/{window_id}/cancel", responses=documented(401, 403, 404, 409, 412))
+def cancel(
+    api: Parts, visitor: ForDesk, response: Response, window_id: WindowId, if_match: IfMatch = None
+) -> WindowShape:  # fmt: skip
     """It was declared by mistake, or will not be. What it held back is looked at again at once."""
     with refusals_told("maintenance window"):
-        Windows(api.database, visitor.actor).cancel(window_id, api.clock())
-    return _one(api, window_id)
+        Windows(api.database, visitor.actor).cancel(window_id, api.clock(), seen=seen_tag(if_match))
+    return _one(api, response, window_id)
 
 
-@router.post("/{window_id}/end-now", responses=documented(401, 403, 404, 409))
-def end_now(api: Parts, visitor: ForDesk, window_id: WindowId) -> WindowShape:
+@router.post("/{window_id}/end-now", responses=documented(401, 403, 404, 409, 412))
+def end_now(
+    api: Parts, visitor: ForDesk, response: Response, window_id: WindowId, if_match: IfMatch = None
+) -> WindowShape:  # fmt: skip
     """It is over sooner than was thought. What it held back is looked at again at once."""
     with refusals_told("maintenance window"):
-        Windows(api.database, visitor.actor).end_now(window_id, api.clock())
-    return _one(api, window_id)
+        Windows(api.database, visitor.actor).end_now(window_id, api.clock(), seen=seen_tag(if_match))
+    return _one(api, response, window_id)
 
 
-def _one(api: Api, window_id: int) -> WindowShape:
+def _one(api: Api, response: Response, window_id: int) -> WindowShape:
     with api.reading() as connection:
         row = windows.one(connection, window_id)
     if row is None:
-        raise LookupError(f"there is no maintenance window {window_id}")
+        raise not_found("maintenance window")
+    give_tag(response, tag_of(row))
     return _shape(row, api.clock())
 
 

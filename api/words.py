@@ -20,6 +20,8 @@ from babel.support import NullTranslations, Translations
 from fastapi import Request
 
 MINUS, NOTHING = "\u2212", "\u2013"
+NO_DATE = (OverflowError, ValueError, OSError)
+"""What the calendar raises for a moment that it does not have."""
 HERE = Path(__file__).parent
 LANGS = ("zh", "en")
 LANG_COOKIE = "fettle_lang"
@@ -71,19 +73,27 @@ class Words:
         if at is None:
             return ""
         pattern = {"zh": "M月d日 HH:mm", "en": "d MMM, HH:mm"}[self.lang]
-        return dates.format_datetime(_time(at), pattern, tzinfo=self.zone, locale=self.locale)
+        return self._shown(at, lambda when: dates.format_datetime(when, pattern, tzinfo=self.zone, locale=self.locale))
 
     def hour(self, at: int) -> str:
-        return dates.format_time(_time(at), "HH:mm", tzinfo=self.zone, locale=self.locale)
+        return self._shown(at, lambda when: dates.format_time(when, "HH:mm", tzinfo=self.zone, locale=self.locale))
 
     def clock_time(self, at: int) -> str:
-        return dates.format_time(_time(at), "HH:mm:ss", tzinfo=self.zone, locale=self.locale)
+        return self._shown(at, lambda when: dates.format_time(when, "HH:mm:ss", tzinfo=self.zone, locale=self.locale))
 
     def day(self, at: int) -> str:
-        return dates.format_skeleton("MMMd", _time(at).astimezone(self.zone), locale=self.locale)
+        return self._shown(at, lambda when: dates.format_skeleton("MMMd", when, locale=self.locale))
 
     def today(self, at: int) -> str:
-        return dates.format_skeleton("MMMEd", _time(at).astimezone(self.zone), locale=self.locale)
+        return self._shown(at, lambda when: dates.format_skeleton("MMMEd", when, locale=self.locale))
+
+    def _shown(self, at: int, show: Callable[[datetime], str]) -> str:
+        """A moment as it is shown here, by this zone's clock; one that no calendar has as `iso` has it."""
+        try:
+            local = _time(at).astimezone(self.zone)
+        except NO_DATE:
+            return iso(at)
+        return show(local)
 
     def percent(self, share: float | None) -> str:
         """One decimal, rounded down: 89.96 % is not the 90 % that was promised."""
@@ -127,7 +137,11 @@ def span(ms: int) -> str:
 
 
 def iso(at: int) -> str:
-    return _time(at).isoformat(timespec="seconds")
+    """In UTC; a moment that no calendar has as the bare number of its milliseconds: a page is shown all the same."""
+    try:
+        return _time(at).isoformat(timespec="seconds")
+    except NO_DATE:
+        return str(at)
 
 
 def _time(at: int) -> datetime:

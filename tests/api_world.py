@@ -19,7 +19,7 @@ from monitor.engine import Desk
 from monitor.engine.desk import Addresses
 from monitor.links import Signer
 from monitor.readings import Batch, Message, Reading
-from monitor.store import schema
+from monitor.store import cases, schema
 from monitor.store.access import Role, create_login_link, create_token
 from monitor.store.database import Database, open_database
 from monitor.store.profiles import load_profiles
@@ -127,7 +127,13 @@ class World:
                 due_at=opened_at + length_ms, warn_before_s=900.0, stop=STOPS[clock], length_s=length_ms / 1000,
                 calendar="always", timezone="Asia/Shanghai", warns=["technician", "ops"],
             )  # fmt: skip
+        self.note_due(ticket_id)
         return ticket_id
+
+    def note_due(self, ticket_id: int) -> None:
+        """After a ticket's clocks were changed past the desk."""
+        with self._writing() as connection:
+            cases.note_due(connection, ticket_id)
 
     def measure(
         self, device_id: str, *, since: int, until: int, step_ms: int = 10_000, gap: range = range(0),

@@ -1,6 +1,6 @@
 """A desk by itself, in virtual time and on a database in memory: findings go in, faults and tickets come out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,11 +25,14 @@ profiles = cache(load_profiles)
 
 
 class Office:
-    """Generating sets at sites (`sites`: name and number of machines; without a name each stands alone), on hire."""
+    """Generating sets at sites (`sites`: name and number of machines; without a name each stands alone), on hire.
+
+    `remote`: the sites that are far out."""
 
     def __init__(
-        self, sites: Sequence[tuple[str, int]] = (("", 1),), *, on_hire: bool = True, url: str = "sqlite://"
-    ) -> None:
+        self, sites: Sequence[tuple[str, int]] = (("", 1),), *, on_hire: bool = True, url: str = "sqlite://",
+        remote: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self.now = T0
         self.database = open_database(url)
         schema.metadata.create_all(self.database.engine)
@@ -37,7 +40,7 @@ class Office:
         self.machines: list[str] = []
         for site, count in sites:
             if site:
-                self.registry.add_site(site, remote=False, timezone="Asia/Shanghai", now=T0)
+                self.registry.add_site(site, remote=site in remote, timezone="Asia/Shanghai", now=T0)
             for _ in range(count):
                 self._add(f"GX-{len(self.machines) + 1}", site or None, on_hire=on_hire)
         self.registry.add_person("Tian", "technician", "tian@example.com", phone="", lang="en", customer=None, now=T0)
@@ -84,7 +87,8 @@ class Office:
     def act(self, ticket_id: int, *verbs: str) -> None:
         for verb in verbs:
             self.desk.act(
-                ticket_id, Verb(verb), "test", self.now, technician_id=1, reason="other" if verb == "cancel" else "",
+                ticket_id, Verb(verb), "test", self.now, technician_id=1 if verb in ("dispatch", "accept") else None,
+                reason="other" if verb == "cancel" else "",
                 resolution=Resolution("other", "repaired", "wear") if verb == "resolve" else None,
             )  # fmt: skip
 

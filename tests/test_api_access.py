@@ -67,10 +67,12 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("GET", "/api/v1/contracts", "/api/v1/contracts", OFFICE),
     ("POST", "/api/v1/contracts", "/api/v1/contracts", DESK),
     ("POST", "/api/v1/rentals", "/api/v1/rentals", DESK),
+    ("GET", "/api/v1/rentals/{rental_id}", "/api/v1/rentals/1", STAFF),
     ("POST", "/api/v1/rentals/{rental_id}/end", "/api/v1/rentals/999/end", DESK),
     ("POST", "/api/v1/rentals/{rental_id}/exchange", "/api/v1/rentals/999/exchange", DESK),
     ("GET", "/api/v1/maintenance-windows", "/api/v1/maintenance-windows", STAFF),
     ("POST", "/api/v1/maintenance-windows", "/api/v1/maintenance-windows", DESK),
+    ("GET", "/api/v1/maintenance-windows/{window_id}", "/api/v1/maintenance-windows/1", STAFF),
     ("POST", "/api/v1/maintenance-windows/{window_id}/cancel", "/api/v1/maintenance-windows/999/cancel", DESK),
     ("POST", "/api/v1/maintenance-windows/{window_id}/end-now", "/api/v1/maintenance-windows/999/end-now", DESK),
     ("GET", "/api/v1/choices", "/api/v1/choices", STAFF),
@@ -120,6 +122,10 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("access")) as company:
         furnish(company)
+        company.insert(
+            schema.maintenance_window, device_id="gen-yard", what="transport", starts_at=company.began,
+            ends_at=company.began + 1, declared_by="test", declared_at=company.began,
+        )  # fmt: skip
         yield company
 
 

@@ -138,7 +138,7 @@ def test_a_day_alone_is_a_dash() -> None:
 REFUSED = {
     "zh": (
         (
-            "目前无法执行此步骤。工单状态为：已核实。现在可以：派工、接单、已解决、取消工单、"  # noqa: RUF001
+            "目前无法执行此步骤。工单状态为：已核实。现在可以：核实、派工、接单、已解决、取消工单、"  # noqa: RUF001
             "暂停等待、并入另一工单、关联其他工单、撤回上一步。"
         ),
         "请选择前往的技术人员。",
@@ -146,9 +146,9 @@ REFUSED = {
     ),
     "en": (
         (
-            "This step is not possible now. The ticket stands at: verified. Possible now: Send technician, Accept, "
-            "Resolved, Cancel ticket, Wait, Merge into another ticket, Link with another ticket, Take back the last "
-            "step."
+            "This step is not possible now. The ticket stands at: verified. Possible now: Verify, Send technician, "
+            "Accept, Resolved, Cancel ticket, Wait, Merge into another ticket, Link with another ticket, Take back "
+            "the last step."
         ),
         "Choose the technician who goes.",
         (
@@ -164,7 +164,7 @@ def test_a_refused_step_is_explained_in_the_pages_language(fresh: World, lang: s
     with fresh.client() as client:
         signed_in = client.post("/sign-in", data={"secret": fresh.link(Role.OPS)})
         client.headers["Cookie"] = f"{signed_in.headers['set-cookie'].partition(';')[0]}; fettle_lang={lang}"
-        verbs = ("verify", "verify", "dispatch", "cancel", "verify")
+        verbs = ("verify", "arrive", "dispatch", "cancel", "verify")
         pages = [client.post(f"/tickets/1/{verb}", data={"reason": "other"}) for verb in verbs]
     assert [page.status_code for page in pages] == [303, 409, 409, 303, 409]
     refusals = [found for page in pages for found in re.findall('role="alert">(.*?)</p>', page.text)]
@@ -186,6 +186,7 @@ def test_what_presses(fresh: World, left_ms: int, soon: int, late: int) -> None:
     fresh.at = fresh.began - 5 * MINUTE + HOUR - left_ms  # the first clocks are due an hour after opening
     with fresh.database.begin() as connection:
         connection.execute(sa.update(schema.commitment).where(schema.commitment.c.ticket_id == 2).values(met_at=1))
+    fresh.note_due(2)
     with fresh.client("ops") as client:
         tickets = client.get("/api/v1/fleet/health").json()["tickets"]
     assert (tickets["due_within_15_min"], tickets["breached"]) == (soon, late)
@@ -381,11 +382,14 @@ def test_a_ticket_walks_its_life(fresh: World) -> None:
             fresh.at += MINUTE
             assert client.post(f"/api/v1/tickets/1/{verb}").status_code == 200
         lacking = client.post("/api/v1/tickets/1/resolve", json={"cause": "battery"})
-        assert (lacking.status_code, lacking.json()["detail"]) == (422, "resolve needs cause, action and borne_by")
+        needed = "resolve needs cause, action and borne_by; and parts, [] where none was needed"
+        assert (lacking.status_code, lacking.json()["detail"]) == (422, needed)
         was = {"cause": "moon", "action": "part_replaced", "borne_by": "wear", "parts": ["Battery 12 V"]}
         wrong = client.post("/api/v1/tickets/1/resolve", json=was)
         assert wrong.status_code == 422
         assert wrong.json()["detail"].startswith("cause 'moon' is not among: battery, starter, fuel")
+        silent = {"cause": "battery", "action": "part_replaced", "borne_by": "wear"}
+        assert client.post("/api/v1/tickets/1/resolve", json=silent).json()["detail"] == needed
         assert client.post("/api/v1/tickets/1/resolve", json=was | {"cause": "battery"}).status_code == 200
         ticket = client.post("/api/v1/tickets/1/close").json()
         assert ticket["resolution"] == was | {"cause": "battery", "outcome": "real"}
@@ -395,6 +399,24 @@ def test_a_ticket_walks_its_life(fresh: World) -> None:
         assert ticket["allowed"] == ["reopen", "link"]
         assert client.post("/api/v1/tickets/77/verify").status_code == 404
         assert client.post("/api/v1/tickets/1/explode").status_code == 422
+
+
+def test_tickets_by_time_left(fresh: World) -> None:
+    with fresh.client("ops") as client, fresh.client("customer") as customer:
+        found = client.get("/api/v1/tickets", params={"sort": "time_left"}).json()
+        due = [min((one["due_at"] for one in ticket["commitments"]), default="9") for ticket in found["items"]]
+        assert (len(due), sorted(due), found["next"]) == (3, due, None)
+        first = client.get("/api/v1/tickets", params={"sort": "time_left", "limit": 1}).json()
+        assert (first["items"], first["next"]) == (found["items"][:1], None)
+        (one,) = client.get("/api/v1/tickets", params={"sort": "time_left", "device_id": "gen-yard"}).json()["items"]
+        assert (one["id"], one["commitments"]) == (3, [])
+        theirs = customer.get("/api/v1/tickets", params={"sort": "time_left"}).json()["items"]
+        assert [ticket["device_id"] for ticket in theirs] == ["gen-a"]
+        client.post("/api/v1/tickets/1/cancel", json={"reason": "other"})
+        left = client.get("/api/v1/tickets", params={"sort": "time_left"}).json()["items"]
+        assert [ticket["id"] for ticket in left] == [ticket["id"] for ticket in found["items"] if ticket["id"] != 1]
+        for wrong in ({"status": "open"}, {"cursor": "MQ"}, {"sort": "severity"}):
+            assert client.get("/api/v1/tickets", params={"sort": "time_left"} | wrong).status_code == 422
 
 
 @pytest.mark.parametrize("address", ["devices", "tickets", "rentals", "sites", "people", "notices", "rejected"])

@@ -370,7 +370,7 @@ def test_a_list_is_the_operators_from_its_first_change_on(fresh: World) -> None:
         assert [one["code"] for one in retired if one["retired_at"]] == ["fuel"]
         for step in ("accept", "start-repair"):
             client.post(f"{TICKETS}/1/{step}", json={"technician_id": 1} if step == "accept" else {})
-        resolution = {"action": "repaired", "borne_by": "wear"}
+        resolution = {"action": "repaired", "borne_by": "wear", "parts": []}
         refused = client.post(f"{TICKETS}/1/resolve", json={**resolution, "cause": "fuel"})
         assert refused.status_code == 422
         assert "frost" in refused.json()["detail"]

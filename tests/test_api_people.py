@@ -9,7 +9,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from monitor.store import schema
+from monitor.store import people, schema
 from monitor.store.access import Role
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
 
@@ -22,6 +22,9 @@ ALWAYS = [{"weekday": day, "from_minute": 0, "until_minute": 1440} for day in ra
 def company(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path, at=NOW) as company:
         furnish(company)
+        with company.database.begin() as connection:
+            # Somebody is at work on what is open already, so that nobody is sought for it.
+            connection.execute(sa.update(schema.ticket).values(status="on_site"))
         yield company
 
 
@@ -105,7 +108,7 @@ def test_all_that_is_kept_of_a_person_is_given_part_by_part(ops: httpx.Client) -
         ("hours", {"hours": [{"weekday": 7, "from_minute": 0, "until_minute": 1}]}, "weekday"),
         ("contacts", {"contacts": [{"channel": "pigeon", "address": "x"}]}, "pigeon"),
         ("contacts", {"contacts": [{"channel": "email", "address": "no address"}]}, "e-mail"),
-        ("contacts", {"contacts": [{"channel": "sms", "address": "\n"}]}, "sms"),
+        ("contacts", {"contacts": [{"channel": "sms", "address": " "}]}, "sms"),
         ("home", {"lat_deg": 91, "lon_deg": 0}, "lat_deg"),
         ("home", {"lat_deg": 1}, "together"),
         ("home", {"timezone": "Mars/Olympus"}, "Mars/Olympus"),
@@ -332,3 +335,24 @@ def test_the_hand_over_tells_what_happened_what_is_open_and_what_is_promised(com
     assert page.status_code == 200
     assert f'href="/tickets/{ticket_id}"' in page.text
     assert ops.get("/api/v1/handover?shift=yesterday").status_code == 422
+
+
+def test_a_rotation_far_off_keeps_nobody_from_being_told(company: World, ops: httpx.Client) -> None:
+    rotation = {"name": "ever", "people": [TANG, WEBER], "shift_h": 8784, "starts_at": "9999-12-31T00:00:00Z"}
+    refusal = post(ops, "/rotations", rotation, 422)
+    assert "starts_at" in refusal["detail"]
+    # One that stands in the record all the same.
+    values = {"people": [TANG, WEBER], "timezone": "Europe/Berlin", "handover_weekday": 0, "handover_minute": 480}
+    for name, starts_at in (("ever", 253_402_214_400_000), ("long ago", -253_402_214_400_000)):
+        company.insert(
+            schema.rotation, name=name, shift_h=8784, starts_at=starts_at, ends_at=None, handed_over_at=NOW, **values
+        )  # fmt: skip
+    for person_id in (TANG, WEBER):
+        staff(ops, person_id)
+    emergency(company)
+    assert alerts(company)
+    with company.database.connect() as connection:
+        assert [one.rotation_id for one in people.load_rotations(connection, NOW)] == [2]
+    assert ops.get("/api/v1/rota", params={"from": "9999-12-30T00:00:00Z"}).json()["items"] == []
+    assert ops.get("/api/v1/handover").status_code == 200
+    post(ops, "/rotations/1/end")

@@ -9,7 +9,8 @@ from babel.messages.pofile import read_po
 from starlette.requests import Request
 
 from api import labels
-from api.words import LANGS, MINUS, NOTHING, Words, span, wanted_lang
+from api.shapes import rfc3339
+from api.words import LANGS, MINUS, NOTHING, Words, iso, span, wanted_lang
 from monitor.desk.notices import Kind
 from monitor.desk.tickets import Status, Verb
 from monitor.detect.finding import Evidence, Reason
@@ -114,3 +115,13 @@ def test_a_share_is_never_rounded_up_to_its_target(share: float | None, zh: str,
 )
 def test_time_left(ms: int, shown: str) -> None:
     assert span(ms) == shown
+
+
+@pytest.mark.parametrize("at", [253_402_300_799_999, 253_402_300_800_000, 10**17, 10**400, -(10**14), -(10**400)])
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "UTC", "America/Los_Angeles"])
+@pytest.mark.parametrize("lang", LANGS)
+def test_a_moment_that_no_calendar_has_is_shown_all_the_same(at: int, zone: str, lang: str) -> None:
+    words = Words(lang, ZoneInfo(zone))
+    shown = [say(at) for say in (words.moment, words.hour, words.clock_time, words.day, words.today, iso, rfc3339)]
+    assert all(shown)
+    assert shown[0] != str(at) or shown[:5] == [iso(at)] * 5

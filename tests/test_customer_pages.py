@@ -90,7 +90,7 @@ def test_in_the_readers_language(company: World, wish: str, said: str) -> None:
         assert said in client.get(page_of(company), headers={"Accept-Language": wish}).text
         switched = client.get(f"{page_of(company)}?lang=zh", headers={"Accept-Language": wish})
     assert 'lang="zh-Hans"' in switched.text
-    assert "您的机器" in switched.text
+    assert "您的设备" in switched.text
 
 
 def test_the_period_of_the_rental_is_what_counts(fresh: World) -> None:
@@ -360,6 +360,25 @@ def test_the_office_opens_a_ticket_by_hand(fresh: World) -> None:
         assert "It rattles" in desk.get(answer.headers["location"]).text
     (ticket,) = rows(fresh, schema.ticket, device_id="gen-old")
     assert (ticket.origin, ticket.reported_by) == ("phone", "Mr Li, 555")
+
+
+@pytest.mark.parametrize(
+    ("lang", "words", "done"), [("en", "by telephone", "Verified"), ("zh", "电话", "已核实")]
+)  # fmt: skip
+def test_a_tickets_course_is_told_in_words_and_not_in_codes(fresh: World, lang: str, words: str, done: str) -> None:
+    with fresh.client("ops") as ops:
+        told = {"device_id": "gen-old", "text": "It rattles", "origin": "phone", "reported_by": "Mr Li, 555"}
+        ticket_id = ops.post("/api/v1/tickets", json=told).json()["id"]
+        ops.post(f"/api/v1/tickets/{ticket_id}/verify", json={})
+        fresh.at += 1000
+        page = ops.get(f"/tickets/{ticket_id}?lang={lang}").text
+        listed = ops.get(f"/handover?lang={lang}").text
+    assert "Mr Li, 555" in page
+    course = page[page.index('id="steps"') :].partition("</section>")[0]
+    assert f"<span>{done}<" in course
+    assert f"{done} " in listed
+    assert f" · {words} · It rattles" in course
+    assert "token:" not in course
 
 
 @pytest.mark.parametrize(

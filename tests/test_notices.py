@@ -28,6 +28,7 @@ from monitor.desk.notices import (
     Person,
     Recipient,
     Text,
+    about,
     gather,
     headline,
     language,
@@ -339,6 +340,19 @@ def test_times_are_the_sites_with_their_zone(timezone: str, lang: str, shown: st
 
 
 @pytest.mark.parametrize(
+    ("at", "shown"),
+    [
+        (253_402_300_799_999, "Fri 31 Dec 9999, 23:59 (Coordinated Universal Time)"),
+        (253_402_300_800_000, "253402300800000"),
+        (10**400, "1" + 400 * "0"),
+        (-(10**15), "-1000000000000000"),
+    ],
+)
+def test_a_moment_that_no_calendar_has_keeps_no_notice_from_going_out(at: int, shown: str) -> None:
+    assert moment(at, "Asia/Shanghai", "en") == shown
+
+
+@pytest.mark.parametrize(
     ("wish", "lang"), [("zh", "zh"), ("zh-CN", "zh"), ("en_GB", "en"), ("EN", "en"), ("de", "zh"), ("", "zh")]
 )
 def test_the_nearest_language_is_taken(wish: str, lang: str) -> None:
@@ -392,9 +406,9 @@ CLERK = Person(9, "service", "desk@example.com", "zh")
 EVERYBODY = [TECHNICIAN, OTHER_TECHNICIAN, OPS, MANAGER, GONE, MUTE, CONTACT, STRANGER, CLERK]
 CUSTOMER = Customer(70, "office@customer.example", "zh")
 OPENED, RESOLVED = Event(Happening.OPENED), Event(Happening.RESOLVED)
-DISPATCHED, RECURRED = Event(Happening.DISPATCHED, turn=17), Event(Happening.RECURRED, turn=1)
+DISPATCHED, RECURRED = Event(Happening.DISPATCHED, "17"), Event(Happening.RECURRED, "1")
 ARRANGED, ON_SITE, CLOSED = (Event(what) for what in (Happening.ARRANGED, Happening.ON_SITE, Happening.CLOSED))
-WARNED, BREACHED = (Event(what, PROMISES[0]) for what in (Happening.WARNED, Happening.BREACHED))
+WARNED, BREACHED = (about(what, PROMISES[0]) for what in (Happening.WARNED, Happening.BREACHED))
 ROOM = Recipient("room", "webhook", "ops", "zh")
 
 
@@ -460,7 +474,8 @@ def test_good_news_is_no_emergency(event: Event, severity: Severity, told_as: se
 
 
 def test_another_technician_is_another_turn_of_events() -> None:
-    causes = [notices_for(replace(ARRANGED, who=who), STARTLESS, [], CUSTOMER, AT)[0].cause for who in (1, 2, 1)]
+    names = ("0-1-0", "0-2-1", "0-1-0")
+    causes = [notices_for(replace(ARRANGED, name=one), STARTLESS, [], CUSTOMER, AT)[0].cause for one in names]
     assert (len(set(causes)), causes[0]) == (2, causes[2])
 
 
@@ -487,7 +502,7 @@ def test_the_operators_room_hears_what_is_internal() -> None:
 
 def test_a_notice_carries_its_cause_language_and_time() -> None:
     (queued,) = notices_for(BREACHED, STARTLESS, [MANAGER], None, AT)
-    assert queued.cause == "breach:231:dispatch:person-4"
+    assert queued.cause == "breach:231:dispatch-0-1763881500000:person-4"
     assert (queued.channel, queued.recipient, queued.lang, queued.next_try_at) == (
         "email",
         "boss@example.com",
@@ -498,7 +513,7 @@ def test_a_notice_carries_its_cause_language_and_time() -> None:
 
 
 def test_causes_differ_by_kind_turn_promise_and_hearer_and_hold_no_address() -> None:
-    events = [OPENED, DISPATCHED, RECURRED, RESOLVED, *(Event(what, one) for what in (Happening.WARNED, Happening.BREACHED) for one in PROMISES)]  # fmt: skip
+    events = [OPENED, DISPATCHED, RECURRED, RESOLVED, *(about(what, one) for what in (Happening.WARNED, Happening.BREACHED) for one in PROMISES)]  # fmt: skip
     causes = [one.cause for event in events for one in notices_for(event, STARTLESS, EVERYBODY, CUSTOMER, AT)]
     assert len(causes) == len(set(causes)) == 4 + 2 + 2 + 2 + 6 + 4
     assert not any("@" in cause for cause in causes)

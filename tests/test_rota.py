@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.desk.rota import (
+    FIRST_AT,
+    LAST_AT,
     Absence,
     Because,
     Duty,
@@ -287,6 +289,48 @@ def test_a_rotation_has_one_person_at_each_moment(rotation, start, length, data)
 
 
 # --- duty ----------------------------------------------------------------------------------------------------------
+
+
+ANY_MOMENT = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(253_402_300_799_999 - 2 * 366 * DAY_MS, 253_402_300_799_999 + DAY_MS),
+    st.integers(FIRST_AT - 9 * DAY_MS, FIRST_AT + 9 * DAY_MS),
+    st.integers(LAST_AT - 9 * DAY_MS, LAST_AT + 9 * DAY_MS),
+    st.integers(0, 2_000_000_000_000),
+)
+ANY_SPAN = st.tuples(ANY_MOMENT, ANY_MOMENT).filter(lambda two: two[0] != two[1]).map(sorted)
+
+
+@st.composite
+def stored(draw) -> tuple[Rota, int]:
+    """Whatever the tables can hold, and a moment that may have to do with it."""
+    start_at, ends_at = draw(ANY_SPAN)
+    away = [Absence(*draw(ANY_SPAN))] if draw(st.booleans()) else []
+    rotation = weekly(
+        timezone=draw(st.sampled_from([CHINA, BERLIN, LORD_HOWE, APIA])), shift_h=draw(st.sampled_from([1, 12, 8784])),
+        handover_weekday=draw(st.integers(0, 6)), handover_min=draw(st.integers(0, 1439)), start_at=start_at,
+        ends_at=draw(st.sampled_from([None, ends_at])), overrides=(Override(WANG, *draw(ANY_SPAN)),),
+    )  # fmt: skip
+    worked = worker(BERLIN, (*weekdays(1320, 360), WorkingHours(6, 0, 1440)), away)
+    moment = draw(st.one_of(ANY_MOMENT, st.sampled_from([start_at, start_at - 1, ends_at, ends_at - 1])))
+    return Rota((worked,), (rotation,)), moment
+
+
+@given(stored())
+@settings(max_examples=300, deadline=None)
+def test_nothing_that_can_be_stored_makes_the_rota_fail(facts):
+    kept, moment = facts
+    until_at = moment + 9 * DAY_MS
+    for spell in kept.on_call(moment, until_at):
+        assert moment <= spell.start_at < spell.end_at <= until_at
+        assert kept.on_call_at(spell.start_at) == [spell.person_id]
+    assert len(kept.on_call_at(moment)) <= 1
+    for person_id, duties in kept.duties(moment, until_at).items():
+        assert all(one.end_at <= later.start_at for one, later in pairwise(duties))
+        assert duties[:1] == tuple(filter(None, [kept.next_duty(person_id, moment, until_at)]))
+    assert kept.duty_at(LI, moment) in (None, Duty.WORKING, Duty.ON_CALL)
+    assert usable_from([QuietHours(BERLIN, 1320, 360)], Severity.URGENT, moment) >= moment
+    wall_clock(moment, zone_named(CHINA))
 
 
 def test_work_goes_before_being_on_call():

@@ -52,10 +52,13 @@ RESOLUTION = Resolution("battery", "part_replaced", "wear", ("Battery 12 V 100 A
 
 
 def step(verb: Verb, at: int, technician_id: int | None = 7, **how) -> Step:
-    """A complete step of this verb."""
+    """A complete step of this verb; `technician_id`: whom one that sends somebody sends."""
+    if verb not in (Verb.DISPATCH, Verb.ACCEPT):
+        technician_id = None
     belongs = {
         Verb.RESOLVE: {"resolution": RESOLUTION}, Verb.CANCEL: {"reason": "sensor_wrong"}, Verb.MERGE: {"other_id": 9},
-        Verb.PAUSE: {"reason": "no_access"}, Verb.LINK: {"other_id": 9},
+        Verb.PAUSE: {"reason": "no_access", "until_at": at + HOUR}, Verb.LINK: {"other_id": 9},
+        Verb.VERIFY: {"note": "It is dead"},
     }  # fmt: skip
     return Step(verb, "person:1", at, technician_id, **belongs.get(verb, {}) | how)
 
@@ -101,8 +104,8 @@ def test_a_technician_accepts_straight_from_the_alert_and_may_be_there_already()
         (Status.OPEN, Verb.START_REPAIR, ["verify", "dispatch", "accept", "cancel", "pause", "merge", "link"]),
         (Status.CLOSED, Verb.ACCEPT, ["reopen", "link"]),
         (Status.CANCELLED, Verb.CLOSE, ["reopen", "link"]),
-        (Status.REPAIRING, Verb.DISPATCH, ["resolve", "cancel", "pause", "merge", "link"]),
-        (Status.WAITING, Verb.ARRIVE, ["cancel", "resume", "merge", "link"]),
+        (Status.REPAIRING, Verb.DISPATCH, ["verify", "decline", "resolve", "cancel", "pause", "merge", "link"]),
+        (Status.WAITING, Verb.ARRIVE, ["verify", "cancel", "resume", "merge", "link"]),
     ],
 )
 def test_a_step_that_is_not_possible_says_what_is(status, verb, possible):
@@ -120,6 +123,13 @@ def test_a_step_that_is_not_possible_says_what_is(status, verb, possible):
         (Step(Verb.RESOLVE, "person:1", OPENED), Status.VERIFIED, "resolve needs cause, action and borne_by"),
         (Step(Verb.PAUSE, "person:1", OPENED, reason="tea"), Status.OPEN, "one of: no_access, customer_asked, parts"),
         (Step(Verb.PAUSE, "person:1", OPENED, reason="parts", until_at=OPENED), Status.OPEN, "in the future"),
+        (Step(Verb.PAUSE, "person:1", OPENED, reason="parts", until_at=OPENED + 93 * 24 * HOUR), Status.OPEN, "92 d"),
+        (Step(Verb.ACCEPT, "person:1", OPENED, 7, visit_at=OPENED), Status.OPEN, "visit_at: it must lie in the future"),
+        (Step(Verb.VERIFY, "person:1", OPENED, visit_at=OPENED + HOUR), Status.OPEN, "verify agrees on no visit"),
+        (Step(Verb.PAUSE, "person:1", OPENED, reason="no_access"), Status.OPEN, "pause needs until_at"),
+        (Step(Verb.VERIFY, "person:1", OPENED), Status.ACCEPTED, "verify needs note"),
+        (Step(Verb.ARRIVE, "person:1", OPENED, 8), Status.ACCEPTED, "arrive sends nobody else"),
+        (Step(Verb.LINK, "person:1", OPENED, 8, other_id=9), Status.OPEN, "link sends nobody else"),
         (Step(Verb.MERGE, "person:1", OPENED, other_id=231), Status.OPEN, "another ticket"),
         (Step(Verb.LINK, "person:1", OPENED), Status.CLOSED, "another ticket"),
     ],
@@ -158,11 +168,11 @@ def meant(before: Status, verb: Verb, note: str = "") -> list[tuple[Turn, bool]]
 @pytest.mark.parametrize(
     ("before", "verb", "expected"),
     [
-        (Status.OPEN, Verb.VERIFY, []),
         (Status.OPEN, Verb.DISPATCH, []),
         (Status.DISPATCHED, Verb.ACCEPT, [(Turn.TECHNICIAN_ARRANGED, False)]),
         (Status.ACCEPTED, Verb.DECLINE, [(Turn.TECHNICIAN_ARRANGED, True)]),
         (Status.DISPATCHED, Verb.DECLINE, []),
+        (Status.REPAIRING, Verb.DECLINE, []),  # they came, as promised; another one goes on
         (Status.ACCEPTED, Verb.START_REPAIR, [(Turn.REPAIR_BEGUN, False)]),
         (Status.ON_SITE, Verb.RESOLVE, [(Turn.REPAIR_BEGUN, False)]),  # who has repaired it has begun to
         (Status.VERIFIED, Verb.RESOLVE, []),  # from afar
@@ -190,6 +200,27 @@ def test_what_is_allowed_is_exactly_what_is_possible(verbs, cleared):
 )
 def test_a_written_verification_is_the_remote_diagnosis(note, expected):
     assert meant(Status.OPEN, Verb.VERIFY, note) == expected
+
+
+@pytest.mark.parametrize("status", ["verified", "dispatched", "accepted", "on_the_way", "repairing", "waiting"])
+def test_a_diagnosis_is_written_whenever_somebody_knows_it_and_changes_nothing_else(status):
+    here = replace(ticket(Status(status), 7), resumes_to=Status.OPEN if status == "waiting" else None)
+    found = take(here, step(Verb.VERIFY, OPENED + 1))
+    assert (found.status, found.technician_id, found.resumes_to) == (here.status, 7, here.resumes_to)
+    assert [one.turn for one in turns(found.taken)] == [Turn.DIAGNOSIS_GIVEN]
+
+
+def test_another_ticket_is_linked_with_one_that_waits():
+    waiting = replace(ticket(Status.WAITING, 7), resumes_to=Status.REPAIRING)
+    linked = take(waiting, step(Verb.LINK, OPENED + 1))
+    assert (linked.status, linked.resumes_to) == ("waiting", "repairing")
+
+
+def test_a_correction_lies_in_the_past_and_not_far_back():
+    verified = take(ticket(), step(Verb.VERIFY, OPENED + 1))
+    for moment in (OPENED + 10, OPENED - 13 * HOUR):
+        with pytest.raises(NotPossible, match="happened_at"):
+            advance(verified, step(Verb.CORRECT, moment), OPENED + 9)
 
 
 def test_every_status_can_be_left():

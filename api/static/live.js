@@ -85,13 +85,34 @@
       const next = fresh.getElementById(part.id);
       const busy = part.contains(document.activeElement) ? document.activeElement : null;
       // What somebody is filling in is not taken from under their hands.
-      if (!next || next.isEqualNode(part) || busy?.matches("input, select, button")) continue;
+      if (!next || next.isEqualNode(part) || busy?.matches("input, select, textarea, button, summary")) continue;
+      if ([...part.querySelectorAll("input, select, textarea")].some(isChanged)) continue;
       const held = busy?.getAttribute("href");
+      keepFolds(part, next);
+      if (next.isEqualNode(part)) continue;
       part.replaceWith(document.importNode(next, true));
       if (held) document.querySelector(`#${CSS.escape(part.id)} a[href="${CSS.escape(held)}"]`)?.focus();
     }
     drawClocks();
     document.dispatchEvent(new Event("fettle:refreshed"));
+  }
+
+  function isChanged(field) {
+    if (field.matches("select")) {
+      const chosen = [...field.options].findIndex((option) => option.defaultSelected);
+      return field.selectedIndex !== Math.max(chosen, 0);
+    }
+    return field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+  }
+
+  // A fold that somebody opened, or shut, stays so.
+  function keepFolds(part, next) {
+    const named = (fold) => fold.querySelector("summary").textContent;
+    const folds = new Map([...next.querySelectorAll("details")].map((fold) => [named(fold), fold]));
+    for (const fold of part.querySelectorAll("details")) {
+      const same = folds.get(named(fold));
+      if (same) same.open = fold.open;
+    }
   }
 
   function connected(well) {

@@ -219,8 +219,12 @@ def _end(commitment: Commitment, calendar: Calendar, at: int, left_ms: int | Non
 def _met_at(commitment: Commitment, ledger: Ledger) -> int | None:
     met_at = None
     for turned in ledger.turned:
-        if turned.turn == commitment.stop:
-            met_at = None if turned.taken_back else turned.happened_at if met_at is None else met_at
+        # Once nothing is promised any more, nothing keeps a promise.
+        in_force = ledger.ended_at is None or turned.happened_at <= ledger.ended_at
+        if turned.turn == commitment.stop and in_force:
+            # What happened first may well be recorded last.
+            earlier = turned.happened_at if met_at is None else met_at
+            met_at = None if turned.taken_back else min(turned.happened_at, earlier)
     # What had happened before it was promised was kept from the first.
     return None if met_at is None else max(met_at, commitment.started_at)
 
@@ -232,16 +236,24 @@ class Crossing(StrEnum):
     BREACH = "breach"
 
 
+def next_at(commitment: Commitment) -> int | None:
+    """When this clock runs into something next that nobody has noted yet (epoch ms); None where nothing is to come."""
+    return next((moment for _, moment in _ahead(commitment)), None)
+
+
 def crossings(commitment: Commitment, now: int) -> Iterator[tuple[Crossing, int]]:
-    """What this clock has run into until `now` and nobody has noted yet, each with its own moment.
+    """What this clock has run into until `now` and nobody has noted yet, each with its own moment, the first first.
 
     A tick that comes late reports the same crossings as ticks that came in time: a breach is stamped `due_at`.
     A warning that the breach has overtaken is still reported, so that the record is whole.
     """
+    return ((what, moment) for what, moment in _ahead(commitment) if moment <= now)
+
+
+def _ahead(commitment: Commitment) -> Iterator[tuple[Crossing, int]]:
     if not commitment.running or commitment.paused_since is not None:
         return
-    warn_at = commitment.due_at - round(commitment.warn_before_s * 1000)
-    if commitment.warned_at is None and warn_at <= now:
-        yield Crossing.WARNING, warn_at
-    if commitment.breached_at is None and commitment.due_at <= now:
+    if commitment.warned_at is None:
+        yield Crossing.WARNING, commitment.due_at - round(commitment.warn_before_s * 1000)
+    if commitment.breached_at is None:
         yield Crossing.BREACH, commitment.due_at

@@ -76,6 +76,8 @@ class Happening(StrEnum):
     """It came back after the customer was told that it is resolved."""
     RAISED = "raised"
     """It turned out to be graver than it was."""
+    HIRED = "hired"
+    """Somebody took the machine on hire while it was open."""
     RAISED_UNHEARD = "raised_unheard"
     """The same, before its customer had heard anything of it."""
     WARNED = "warned"
@@ -92,6 +94,7 @@ TOLD = {
     Happening.DISPATCHED: (Kind.DISPATCH_ALERT,),
     Happening.RECURRED: (Kind.FAULT_NOTICED,),
     Happening.RAISED: (Kind.DISPATCH_ALERT,),
+    Happening.HIRED: (Kind.FAULT_NOTICED,),
     Happening.RAISED_UNHEARD: (Kind.DISPATCH_ALERT, Kind.FAULT_NOTICED),
     Happening.WARNED: (Kind.BREACH_WARNING,),
     Happening.BREACHED: (Kind.BREACH,),
@@ -133,25 +136,25 @@ HANDOVER_LINES = 8
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A turn of a ticket that people hear of. A warning or breach names its `promise`; `turn` counts how often
-    the ticket has been (re)opened or resolved, so that each time is told once."""
+    """A turn of a ticket that people hear of. `name` tells it from the others of its ticket that mean the same, so
+    that each is told once; a warning or breach is told once for its `promise` and what that is due."""
 
     what: Happening
+    name: str = "0"
     promise: Commitment | None = None
-    turn: int = 0
     warns: tuple[str, ...] = ()
     """The roles that the standard's clause warns; none: those that a warning is for anyway."""
-    who: int | None = None
-    """The technician it is about: another one is another event."""
 
-    @property
-    def name(self) -> str:
-        """What tells this event from the others of its ticket."""
-        if self.promise:
-            return self.promise.kind
-        if self.who is not None:
-            return f"{self.turn}-{self.who}"
-        return f"raised-{self.turn}" if self.what in (Happening.RAISED, Happening.RAISED_UNHEARD) else str(self.turn)
+
+def about(what: Happening, promise: Commitment) -> Event:
+    """The warning or breach of a promise, for those whom its clause warns."""
+    return Event(what, name_of(promise), promise, promise.warns)
+
+
+def name_of(promise: Commitment) -> str:
+    """What tells a clock, due when it is, from all others of its ticket: reopened tickets promise anew, and pauses move
+    what is due."""
+    return f"{promise.kind}-{promise.turn}-{promise.due_at}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,13 +481,19 @@ def language(lang: str) -> str:
 
 
 def moment(at: int, timezone: str, lang: str) -> str:
-    """A time as people at a site read it, its zone named. `at` is epoch ms UTC."""
-    lang, when = language(lang), datetime.fromtimestamp(at / 1000, UTC)
+    """A time as people at a site read it, its zone named. `at` is epoch ms UTC; one that no calendar has is shown as
+    that bare number, for it must not keep a notice from going out."""
+    lang = language(lang)
+    try:
+        when = datetime.fromtimestamp(at / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return str(at)
     pattern, locale = _text(lang, "format.moment"), _locale(lang)
     try:
         return format_datetime(when, pattern, tzinfo=get_timezone(timezone), locale=locale)
-    except (LookupError, ValueError, OSError):
-        # A zone that this system no longer knows must not keep an alert from going out; UTC is shown as such.
+    except (LookupError, ValueError, OSError, OverflowError):
+        # A zone that this system no longer knows, or in which it is the year 10000 already, must not keep an alert from
+        # going out; UTC is shown as such.
         return format_datetime(when, pattern, tzinfo=UTC, locale=locale)
 
 

@@ -3,6 +3,9 @@
 Hours are wall-clock times of a named zone: 08:00 stays 08:00 when the clocks change. A time that a change leaves out is
 the moment of the change; of a time that comes twice, a spell begins at the first and ends at the last. Spans are
 half-open, in epoch ms UTC.
+
+Nothing here raises for facts that the tables can hold, however far off their moments lie: before FIRST_AT and from
+LAST_AT on nobody is on duty.
 """
 
 import bisect
@@ -28,6 +31,9 @@ QUIET_LOOK_AHEAD_MS = 15 * 86_400_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+FIRST_AT = (datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH) // _MS
+LAST_AT = (datetime(9000, 1, 1, tzinfo=UTC) - _EPOCH) // _MS
+"""Clocks on walls show the moments between these two: far enough from the ends of the calendar for any turn."""
 
 
 class Span(NamedTuple):
@@ -190,8 +196,19 @@ def zone_named(name: str) -> ZoneInfo:
 
 
 def wall_clock(at: int, zone: ZoneInfo) -> datetime:
-    """What a clock on the wall shows then, as a naive datetime."""
-    return (_EPOCH + timedelta(milliseconds=at)).astimezone(zone).replace(tzinfo=None, fold=0)
+    """What a clock on the wall shows then, as a naive datetime; before FIRST_AT and after LAST_AT it stands still."""
+    return _local(at, zone).replace(tzinfo=None, fold=0)
+
+
+def _local(at: int, zone: ZoneInfo) -> datetime:
+    return (_EPOCH + timedelta(milliseconds=min(max(at, FIRST_AT), LAST_AT))).astimezone(zone)
+
+
+def _within(from_at: int, until_at: int) -> tuple[int, int]:
+    """What of a window clocks can show; nothing where it ends before it begins."""
+    if until_at - from_at > MAX_WINDOW_MS:
+        raise ValueError(f"a window of {(until_at - from_at) // 86_400_000} days is too long; at most 400")
+    return max(from_at, FIRST_AT), min(until_at, LAST_AT)
 
 
 def moment_of(wall: datetime, zone: ZoneInfo, *, last: bool = False) -> int:
@@ -216,7 +233,7 @@ def _change_between(early_at: int, late_at: int, zone: ZoneInfo) -> int:
 
 
 def _offset(at: int, zone: ZoneInfo) -> timedelta | None:
-    return (_EPOCH + timedelta(milliseconds=at)).astimezone(zone).utcoffset()
+    return _local(at, zone).utcoffset()
 
 
 Plan = Callable[[date], Iterable[tuple[int, int]]]
@@ -225,8 +242,9 @@ Plan = Callable[[date], Iterable[tuple[int, int]]]
 
 def _planned(plan: Plan, zone: ZoneInfo, from_at: int, until_at: int) -> list[Span]:
     """The spells of a plan within a window, in order, those that touch made one."""
-    if until_at - from_at > MAX_WINDOW_MS:
-        raise ValueError(f"a window of {(until_at - from_at) // 86_400_000} days is too long; at most 400")
+    from_at, until_at = _within(from_at, until_at)
+    if from_at >= until_at:
+        return []
     # What began the evening before may reach into the window.
     day = wall_clock(from_at, zone).date() - timedelta(days=1)
     last_day = wall_clock(until_at, zone).date()
@@ -324,7 +342,8 @@ def _handover_at(rotation: Rotation, number: int) -> int:
 
 def _on_call(rotation: Rotation, away: Callable[[int, int], bool], at: int) -> tuple[int, Because] | None:
     """Who it is at this moment: the last override, else whose turn it is, else the next in the order; and not away."""
-    if at < rotation.start_at or (rotation.ends_at is not None and at >= rotation.ends_at):
+    ends_at = LAST_AT if rotation.ends_at is None else min(rotation.ends_at, LAST_AT)
+    if not max(rotation.start_at, FIRST_AT) <= at < ends_at:
         return None
     for override in reversed(rotation.overrides):
         if override.covers(at) and not away(override.person_id, at):
@@ -410,9 +429,10 @@ class Rota:
 
     def _changes(self, rotation: Rotation, from_at: int, until_at: int) -> list[int]:
         """The moments in a window at which somebody else may be on call, its own ends included."""
-        if until_at - from_at > MAX_WINDOW_MS:
-            raise ValueError(f"a window of {(until_at - from_at) // 86_400_000} days is too long; at most 400")
-        changes = {from_at, until_at, rotation.start_at, rotation.ends_at or until_at}
+        from_at, until_at = _within(from_at, until_at)
+        if from_at >= until_at or rotation.start_at >= until_at:
+            return []
+        changes = {from_at, until_at, rotation.start_at, until_at if rotation.ends_at is None else rotation.ends_at}
         number = _turn(rotation, max(from_at, rotation.start_at))
         while (handover_at := _handover_at(rotation, number)) < until_at:
             changes.add(handover_at)

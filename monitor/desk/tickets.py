@@ -54,12 +54,13 @@ AT_WORK = (S.OPEN, S.VERIFIED, S.DISPATCHED, *ARRANGED)
 
 # verb: (statuses it is possible in, status it leads to; None: the step itself says where). Forward steps may be skipped
 # where a person can be further than the record (a technician who is already there); none is invented. A technician may
-# accept straight from the alert: that verifies and dispatches the ticket too.
+# accept straight from the alert: that verifies and dispatches the ticket too. What somebody writes of the trouble later
+# (verify) is a diagnosis still (R8), and changes nothing else; who has begun may give it back for another to go on.
 TRANSITIONS: dict[Verb, tuple[tuple[Status, ...], Status | None]] = {
-    V.VERIFY: ((S.OPEN,), S.VERIFIED),
+    V.VERIFY: ((*AT_WORK, S.WAITING), None),
     V.DISPATCH: ((S.OPEN, S.VERIFIED, S.DISPATCHED), S.DISPATCHED),
     V.ACCEPT: ((S.OPEN, S.VERIFIED, S.DISPATCHED), S.ACCEPTED),
-    V.DECLINE: ((S.DISPATCHED, S.ACCEPTED, S.ON_THE_WAY), S.VERIFIED),
+    V.DECLINE: ((S.DISPATCHED, *ARRANGED), S.VERIFIED),
     V.DEPART: ((S.ACCEPTED,), S.ON_THE_WAY),
     V.ARRIVE: ((S.ACCEPTED, S.ON_THE_WAY), S.ON_SITE),
     V.START_REPAIR: ((S.ACCEPTED, S.ON_THE_WAY, S.ON_SITE), S.REPAIRING),
@@ -79,6 +80,8 @@ CORRECTABLE = (
 """A mistaken tap of these is undone by `correct`; what was paused is resumed, what was ended is reopened."""
 
 MAX_BACKDATING_MS = 12 * 3600 * 1000
+MAX_AHEAD_MS = 92 * 86_400_000
+"""So far ahead at most a visit is agreed, or a ticket waits before somebody looks at it again: a quarter."""
 REOPEN_WITHIN_MS = 72 * 3600 * 1000
 """So long after its end a ticket may be reopened, when the fault returns; later it is a new one."""
 
@@ -135,6 +138,7 @@ class Taken:
     recorded_at: int
     technician_id: int | None = None
     note: str = ""
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,8 @@ class Step:
     """What a person did: who, when it happened (epoch ms), and what belongs to the verb.
 
     `technician_id`: whom a dispatch sends. `reason`: why it waits, or what was wrong with a cancelled one; `until_at`:
-    until when it waits. `other_id`: the ticket that it is merged into or linked with.
+    until when it waits. `other_id`: the ticket that it is merged into or linked with. `visit_at`: of a dispatch or an
+    acceptance, when the customer was promised that somebody comes.
     """
 
     verb: Verb
@@ -174,6 +179,7 @@ class Step:
     other_id: int | None = None
     resolution: Resolution | None = None
     outcome: Outcome | None = None
+    visit_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +229,13 @@ def advance(ticket: Ticket, step: Step, now: int) -> Advance:
     if not _possible(ticket, step.verb, now):
         raise NotPossible(_refusal(ticket, step.verb), allowed(ticket, now))
     _check_complete(ticket, step, now)
+    _check_moment(ticket, step, now)
     if step.verb is V.CORRECT:
         return _corrected(ticket)
-    _check_moment(ticket, step, now)
     status = _leads_to(ticket, step.verb)
     after = replace(
         ticket, status=status, technician_id=_technician(ticket, step), last_step_at=step.happened_at,
-        resumes_to=ticket.status if step.verb is V.PAUSE else None,
+        resumes_to=ticket.status if step.verb is V.PAUSE else ticket.resumes_to if status is S.WAITING else None,
         merged_into=step.other_id if step.verb is V.MERGE else None,
         cleared_at=None if step.verb is V.REOPEN else ticket.cleared_at,
     )  # fmt: skip
@@ -239,6 +245,8 @@ def advance(ticket: Ticket, step: Step, now: int) -> Advance:
 def _leads_to(ticket: Ticket, verb: Verb) -> Status:
     if verb is V.RESUME:
         return ticket.resumes_to or S.OPEN
+    if verb is V.VERIFY and ticket.status is S.OPEN:
+        return S.VERIFIED
     return TRANSITIONS[verb][1] or ticket.status
 
 
@@ -272,7 +280,8 @@ def turns(taken: Iterable[Taken]) -> list[Turned]:
     found: list[Turned] = []
     for step in taken:
         found += [Turned(turn, step.happened_at, step.recorded_at) for turn in _reached(step)]
-        if step.verb == V.DECLINE and step.from_status in ARRANGED:
+        # Who has been there has kept what was promised of their coming.
+        if step.verb == V.DECLINE and step.from_status in (S.ACCEPTED, S.ON_THE_WAY):
             found.append(Turned(Turn.TECHNICIAN_ARRANGED, step.happened_at, step.recorded_at, taken_back=True))
     return found
 
@@ -298,7 +307,7 @@ def _reached(step: Taken) -> list[Turn]:
         reached.append(Turn.DIAGNOSIS_GIVEN)
     if step.verb != V.RESUME and step.to_status in ARRANGED and step.from_status not in ARRANGED:
         reached.append(Turn.TECHNICIAN_ARRANGED)
-    if step.verb != V.RESUME and step.to_status is S.REPAIRING:
+    if step.verb != V.RESUME and step.to_status is S.REPAIRING and step.from_status is not S.REPAIRING:
         reached.append(Turn.REPAIR_BEGUN)
     if step.verb == V.RESOLVE and step.from_status in ARRANGED:
         # Who has repaired it has begun to, whether or not they said so.
@@ -313,25 +322,46 @@ SELF_TEST = "diagnose"
 def _check_complete(ticket: Ticket, step: Step, now: int) -> None:
     if step.verb in (V.DISPATCH, V.ACCEPT) and _technician(ticket, step) is None:
         raise Incomplete(f"{step.verb} needs technician_id, the person who goes")
+    if step.verb not in (V.DISPATCH, V.ACCEPT) and step.technician_id not in (None, ticket.technician_id):
+        raise Incomplete(f"technician_id: {step.verb} sends nobody else; dispatch does")
+    if step.verb is V.VERIFY and ticket.status is not S.OPEN and not step.note.strip():
+        raise Incomplete("verify needs note: what is wrong, as it looks from here")
     if step.verb is V.PAUSE:
         _check_pause(step, now)
+    _check_visit(step, now)
     if step.verb is V.CANCEL and not step.reason:
         raise Incomplete("cancel needs reason: what was wrong with the alarm")
     if step.verb is V.RESOLVE and step.resolution is None:
         raise Incomplete("resolve needs cause, action and borne_by")
     if step.verb in (V.MERGE, V.LINK) and step.other_id in (None, ticket.id):
         raise Incomplete(f"{step.verb} needs other_id, the number of another ticket")
+    if step.verb not in (V.MERGE, V.LINK) and step.other_id is not None:
+        raise Incomplete(f"other_id: {step.verb} concerns no other ticket; merge and link do")
 
 
 def _check_pause(step: Step, now: int) -> None:
     if step.reason not in WAIT_REASONS:
         raise Incomplete(f"pause needs reason, one of: {', '.join(WAIT_REASONS)}")
-    if step.until_at is not None and step.until_at <= now:
-        raise Incomplete("until_at: it must lie in the future")
+    if step.until_at is None and step.reason in CUSTOMER_REASONS:
+        raise Incomplete("pause needs until_at: until when the customer keeps us waiting")
+    _check_ahead("until_at", step.until_at, now)
+
+
+def _check_visit(step: Step, now: int) -> None:
+    if step.visit_at is not None and step.verb not in (V.DISPATCH, V.ACCEPT):
+        raise Incomplete(f"visit_at: {step.verb} agrees on no visit; dispatch and accept do")
+    _check_ahead("visit_at", step.visit_at, now)
+
+
+def _check_ahead(name: str, moment: int | None, now: int) -> None:
+    if moment is not None and not now < moment <= now + MAX_AHEAD_MS:
+        raise Incomplete(f"{name}: it must lie in the future, at most {MAX_AHEAD_MS // 86_400_000} days ahead")
 
 
 def _check_moment(ticket: Ticket, step: Step, now: int) -> None:
-    earliest = max(ticket.last_step_at, now - MAX_BACKDATING_MS)
+    # A correction says of no moment that something happened then.
+    before = 0 if step.verb is V.CORRECT else ticket.last_step_at
+    earliest = max(before, now - MAX_BACKDATING_MS)
     if not earliest <= step.happened_at <= now:
         where = "in the future" if step.happened_at > now else "before the previous step or more than 12 h back"
         raise NotPossible(f"Ticket {ticket.id}: happened_at lies {where}", allowed(ticket, now))

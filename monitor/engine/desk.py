@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
-import sqlalchemy as sa
+import structlog
 from sqlalchemy.engine import Connection
 
 from monitor.desk import dispatch, escalation, notices, triage
@@ -37,11 +37,11 @@ from monitor.engine.paging import Paging
 from monitor.engine.shifts import Shifts
 from monitor.engine.telling import Telling
 from monitor.links import Signer, customer_token
-from monitor.store import cases, people, schema
+from monitor.store import cases, people
 from monitor.store.database import Database
 from monitor.store.registry import write_audit
 
-CROSSINGS_A_TICK = 1_000
+CROSSINGS_A_TICK = 500
 HOLDS_A_TICK = 200
 TOLD_TWICE_MS = 10 * 60_000
 """The same words within this time are the same report, sent once more."""
@@ -56,6 +56,9 @@ COURSE = {
     Verb.START_REPAIR: Happening.ON_SITE, Verb.CLOSE: Happening.CLOSED,
 }  # fmt: skip
 """What a step means to the customer; skipped ones are told with the next."""
+
+
+log = structlog.get_logger()
 
 
 class NoSuchTicket(LookupError):
@@ -80,6 +83,7 @@ class How(TypedDict, total=False):
     other_id: int | None
     resolution: Resolution | None
     outcome: Outcome | None
+    visit_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,13 @@ class Report:
     by: str = ""
     stopped: bool = False
     occurred_at: int | None = None
+
+
+class Opening(NamedTuple):
+    """What is known of a ticket that has just been opened: its clocks, and whether somebody is sought for it."""
+
+    clocks: Sequence[Commitment]
+    seeks: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,13 @@ class Desk:
             else:
                 self._clear(connection, finding, standing, now)
 
+    def _ticket(self, connection: Connection, ticket_id: int) -> cases.Row:
+        """A ticket as it is now. Raises NoSuchTicket."""
+        row = cases.load_ticket(connection, ticket_id)
+        if row is None:
+            raise NoSuchTicket(f"there is no ticket {ticket_id}")
+        return row
+
     def _standing(self, connection: Connection, device_id: str, now: int) -> Standing:
         return cases.load_standings(connection, [device_id], self.profiles, now)[device_id]
 
@@ -195,7 +213,7 @@ class Desk:
         if known.held:
             self._promote(connection, stronger, standing, now, persisted=False)
         elif known.ticket_id is not None and is_graver:
-            row = _existing(cases.load_ticket(connection, known.ticket_id), known.ticket_id)
+            row = self._ticket(connection, known.ticket_id)
             if row.status not in ENDED:
                 self._raise(connection, row, None, stronger.severity, standing, now)
         cases.note_change(connection, now, "fault_opened", standing.device_id, known.ticket_id)
@@ -222,7 +240,7 @@ class Desk:
         if ticket_id is None or not self._join(connection, ticket_id, fault, placing, standing, now):
             ticket_id = self._open_ticket(connection, fault, placing, standing, now)
         for merged in placing.merges:
-            row = _existing(cases.load_ticket(connection, merged), merged)
+            row = self._ticket(connection, merged)
             if row.status == Status.OPEN:
                 self._merge(connection, row, ticket_id, now)
         for fault_id, severity in placing.along:
@@ -230,26 +248,31 @@ class Desk:
         return ticket_id
 
     def _merge(self, connection: Connection, row: cases.Row, into: int, now: int) -> None:
+        running = self._running(connection, row)
         cases.merge_ticket(connection, row, into, now)
+        write_audit(connection, now, "triage", "ticket_merge", f"ticket:{row.id}", {"status": row.status},
+                    {"status": Status.CANCELLED, "merged_into": into})  # fmt: skip
         self.paging.stop(connection, row.id, now)
+        self.reckon_clocks(connection, row.id, "triage", now)
+        self._carry_on(connection, running, into, "triage", now)
         cases.note_change(connection, now, "ticket", row.device_id, row.id)
 
     def _open_ticket(self, connection: Connection, fault: Fault, placing: Placing, standing: Standing, now: int) -> int:
         lead, severity = placing.lead or fault, placing.ticket_severity
         if severity is Severity.NOTE:
             severity = fault.severity
-        ticket_id = cases.insert_ticket(
+        row = cases.insert_ticket(
             connection, device_id=standing.device_id, site_id=standing.site_id, rental_id=standing.rental_id,
             kind=lead.kind, subject=lead.subject, severity=severity, status=Status.OPEN,
             opened_at=now, occurred_at=lead.occurred_at, recurrences=0, evidence=_deserved(lead, placing),
             standard_version=self.standard.version,
         )  # fmt: skip
-        self._link_return(connection, ticket_id, lead, standing, now)
-        self._promise(connection, ticket_id, severity, standing, now)
+        self._link_return(connection, row.id, lead, standing, now)
+        clocks = self._promise(connection, row, severity, standing, now, anew=True)
         wait_ms = triage.alert_wait_ms(replace(lead, severity=severity), standing.profile, self.triage)
-        self.paging.begin(connection, ticket_id, now + wait_ms)
-        self._tell(connection, ticket_id, Event(Happening.OPENED), now, now + wait_ms)
-        return ticket_id
+        seeks = self.paging.begin(connection, row, now + wait_ms)
+        self._tell(connection, row, Event(Happening.OPENED), now, now + wait_ms, opening=Opening(clocks, seeks))
+        return int(row.id)
 
     def _link_return(self, connection: Connection, ticket_id: int, lead: Fault, standing: Standing, now: int) -> None:
         """A fault that comes back soon after its ticket was resolved is a ticket anew (ADR 9), and names the other."""
@@ -259,29 +282,34 @@ class Desk:
             cases.link_tickets(connection, ticket_id, earlier, "returned", "desk", now)
 
     def _promise(
-        self, connection: Connection, ticket_id: int, severity: Severity, standing: Standing, now: int
-    ) -> None:  # fmt: skip
-        """Start the clocks of this severity that do not run yet in the ticket's present turn."""
-        row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
-        there = {clock.kind for clock in cases.load_commitments(connection, ticket_id) if clock.turn == row.turn}
+        self, connection: Connection, row: cases.Row, severity: Severity, standing: Standing, now: int, *,
+        anew: bool = False,
+    ) -> list[Commitment]:  # fmt: skip
+        """Start the clocks of this severity that do not run yet in the ticket's present turn, and answer them; `anew`:
+        it has just begun, and none can."""
+        before = [] if anew else cases.load_commitments(connection, row.id)
+        there = {clock.kind for clock in before if clock.turn == row.turn}
         timezone = standing.timezone or self.addresses.timezone
         clocks = promised(
-            self.standard, ticket_id, severity, lambda name: self.calendar(name, timezone), on_hire=standing.on_hire,
+            self.standard, row.id, severity, lambda name: self.calendar(name, timezone), on_hire=standing.on_hire,
             remote=standing.remote, opened_at=now, timezone=timezone, turn=row.turn,
         )  # fmt: skip
         new = [clock for clock in clocks if clock.kind not in there]
-        cases.insert_commitments(connection, new)
+        if new:
+            cases.insert_commitments(connection, new)
+            cases.note_due(connection, row.id)
         if standing.remote:
-            diagnosis.ask(connection, ticket_id, standing.device_id, now)
-        if there and new:
+            diagnosis.ask(connection, row.id, standing.device_id, now)
+        if new and not anew:
             # What was done for the lesser fault may have kept a promise of the graver one already.
-            self.reckon_clocks(connection, ticket_id, "desk", now)
+            self.reckon_clocks(connection, row.id, "desk", now)
+        return new
 
     def _join(
         self, connection: Connection, ticket_id: int, fault: Fault, placing: Placing, standing: Standing, now: int
     ) -> bool:
         """A fault joins a ticket that is still open. False where that has ended meanwhile."""
-        row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
+        row = self._ticket(connection, ticket_id)
         if row.status in ENDED:
             return False
         cases.note_return(connection, ticket_id, fault.id, standing.device_id, fault.kind, fault.subject)
@@ -289,8 +317,8 @@ class Desk:
         # A customer who was told that all is well hears again; one who was about to be told is not.
         told = cases.withdraw_notices(connection, ticket_id, notices.Kind.FAULT_RESOLVED)
         if not told and row.cleared_at is not None:
-            turn = cases.load_turns(connection, ticket_id) + 1
-            self._tell(connection, ticket_id, Event(Happening.RECURRED, turn=turn), now)
+            name = f"returned-{cases.load_turns(connection, ticket_id) + 1}"
+            self._tell(connection, self._ticket(connection, ticket_id), Event(Happening.RECURRED, name), now)
         return True
 
     def _raise(
@@ -306,18 +334,23 @@ class Desk:
             "kind": lead.kind, "subject": lead.subject, "evidence": lead.evidence, "occurred_at": lead.occurred_at
         }  # fmt: skip
         was = " ".join(filter(None, (row.severity, row.kind, row.subject)))
-        turn = cases.raise_ticket(connection, row, was, now, severity=severity, **named)
+        step_id = cases.raise_ticket(connection, row, was, now, severity=severity, **named)
+        write_audit(
+            connection, now, "triage", "ticket_raised", f"ticket:{row.id}",
+            {"severity": row.severity, "kind": row.kind, "subject": row.subject},
+            {"severity": severity, "kind": named.get("kind", row.kind), "subject": named.get("subject", row.subject)},
+        )  # fmt: skip
         cases.note_change(connection, now, "ticket", row.device_id, row.id)
         if severity is before:
             return
-        self._promise(connection, row.id, severity, standing, now)
+        self._promise(connection, row, severity, standing, now)
         # Who has not heard of the lesser fault yet hears of the graver one only, and the customer once.
         cases.withdraw_notices(connection, row.id, notices.Kind.DISPATCH_ALERT)
         cases.withdraw_notices(connection, row.id, notices.Kind.ROUTINE_OPENED)
         unheard = cases.withdraw_notices(connection, row.id, notices.Kind.FAULT_NOTICED) or not before.makes_bad
         what = Happening.RAISED_UNHEARD if unheard else Happening.RAISED
         self.paging.raised(connection, row.id, now)
-        self._tell(connection, row.id, Event(what, turn=turn), now)
+        self._tell(connection, self._ticket(connection, row.id), Event(what, f"raised-{step_id}"), now)
 
     def _clear(self, connection: Connection, finding: Finding, standing: Standing, now: int) -> None:
         fault = standing.open_fault(finding.kind, finding.subject)
@@ -326,8 +359,8 @@ class Desk:
         ticket_id = cases.clear_fault(connection, fault.id, finding.occurred_at, now)
         cases.note_change(connection, now, "fault_cleared", finding.device_id, ticket_id)
         if ticket_id is not None and cases.mark_cleared(connection, ticket_id, now):
-            row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
-            self._tell_resolved(connection, ticket_id, now, now + self.triage.settle_ms(row.recurrences))
+            row = self._ticket(connection, ticket_id)
+            self._tell_resolved(connection, row, now, now + self.triage.settle_ms(row.recurrences))
 
     def forget(self, connection: Connection, kinds: Mapping[str, Collection[FaultKind]], now: int) -> None:
         """Detectors of these kinds begin anew, machine by machine (another version, a machine that came back): what
@@ -343,9 +376,11 @@ class Desk:
 
     # --- what was held ---
 
-    def _end_holds(self, due: Sequence[tuple[str, int, int]], now: int) -> None:
+    def _end_holds(self, now: int) -> None:
         """Give their tickets to faults that were held for long enough: each machine in a transaction of its own, so
         that it waits for nobody but its own watch (PostgreSQL)."""
+        with self.database.connect() as connection:
+            due = cases.due_faults(connection, now, HOLDS_A_TICK)
         for device_id, fault_id, opened_at in due:
             with self.database.begin() as connection:
                 standing = self._standing(connection, device_id, now)
@@ -358,8 +393,10 @@ class Desk:
                 if placing.ticket_id is None and not placing.opens:
                     cases.hold_fault(connection, fault_id, placing.held_until)
 
-    def _judge_sites(self, falling: Sequence[int], silent: Sequence[int], now: int) -> None:
+    def _judge_sites(self, now: int) -> None:
         """Open the ticket of a site that fell silent as a whole; take leave of one that is back."""
+        with self.database.connect() as connection:
+            falling, silent = cases.falling_sites(connection, now), list(cases.site_tickets(connection))
         for site_id in falling:
             with self.database.begin() as connection:
                 self._judge_falling(connection, site_id, now)
@@ -384,7 +421,7 @@ class Desk:
             if row.status == Status.OPEN and row.kind == FaultKind.SILENT and row.ticket_of and (
                 row.occurred_at >= found.since
             ):  # fmt: skip
-                self._merge(connection, _existing(cases.load_ticket(connection, row.ticket_id), row.ticket_id),
+                self._merge(connection, self._ticket(connection, row.ticket_id),
                             ticket_id, now)  # fmt: skip
 
     def _site_ticket(self, connection: Connection, site_id: int, found: triage.Outage, now: int) -> int:
@@ -394,13 +431,13 @@ class Desk:
             return int(there.id)
         evidence = {"scope": "site", "since_at": found.since, "lost": found.lost, "live": found.live,
                     "rule": f"triage/{self.triage.version}", "confidence": 1.0}  # fmt: skip
-        ticket_id = cases.insert_ticket(
+        row = cases.insert_ticket(
             connection, device_id=None, site_id=site_id, rental_id=None, kind=FaultKind.SILENT, subject="",
             severity=DEFAULT_SEVERITY[FaultKind.SILENT], status=Status.OPEN, opened_at=now, occurred_at=found.since,
             recurrences=0, evidence=evidence, standard_version=self.standard.version,
         )  # fmt: skip
-        self._tell(connection, ticket_id, Event(Happening.OPENED), now)
-        return ticket_id
+        self._tell(connection, row, Event(Happening.OPENED), now)
+        return int(row.id)
 
     def _judge_outage(self, connection: Connection, site_id: int, now: int) -> None:
         """Once the site is back, machines that are still silent have a trouble of their own."""
@@ -438,9 +475,9 @@ class Desk:
             ticket_id = self._reported_before(connection, fault, standing, now)
             if ticket_id is None:
                 ticket_id = self._report_anew(connection, fault, standing, now)
-            row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
+            row = self._ticket(connection, ticket_id)
             cases.note_report(connection, row, reported.origin, reported.by)
-            self._promise_if_hired_since(connection, row, standing, now)
+            self._promise_if_hired_since(connection, row, standing, actor, now)
             if cases.was_told(connection, row, reported.text, reported.origin, now - TOLD_TWICE_MS):
                 return ticket_id
             cases.note_step(connection, row, "report", actor, reported.text, now, reason=reported.origin)
@@ -455,18 +492,41 @@ class Desk:
         known = standing.open_fault(FaultKind.REPORTED, "")
         if known is None or known.ticket_id is None:
             return None
-        row = _existing(cases.load_ticket(connection, known.ticket_id), known.ticket_id)
+        row = self._ticket(connection, known.ticket_id)
         if row.status in ENDED:
             self._void(connection, cases.forget_faults(connection, {standing.device_id: [known.kind]}, now), now)
             return None
         self._strengthen(connection, known, fault, standing, now)
         return int(row.id)
 
-    def _promise_if_hired_since(self, connection: Connection, row: cases.Row, standing: Standing, now: int) -> None:
-        """The machine went on hire while this ticket was open: from what people now say of it, it has its clocks."""
-        if row.rental_id is None and standing.rental_id is not None:
-            cases.give_rental(connection, row.id, standing.rental_id)
-            self._promise(connection, row.id, Severity(row.severity), standing, now)
+    def _take_on_hire(self, ticket_id: int, now: int) -> None:
+        with self.database.begin() as connection:
+            cases.lock_tickets(connection, [ticket_id])
+            row = self._ticket(connection, ticket_id)
+            standing = self._standing(connection, row.device_id, now)
+            # What was declared for the machine holds whoever has it: it is looked at again when that ends.
+            if row.status not in ENDED and not standing.window_until:
+                self._promise_if_hired_since(connection, row, standing, "desk", now)
+
+    def _promise_if_hired_since(
+        self, connection: Connection, row: cases.Row, standing: Standing, actor: str, now: int
+    ) -> None:  # fmt: skip
+        """The machine went on hire while this ticket was open: from now on it has its clocks, matters as it does to a
+        customer, and they hear of it."""
+        if row.rental_id is not None or standing.rental_id is None:
+            return
+        self._give_rental(connection, row, standing.rental_id, actor, now)
+        row = self._ticket(connection, row.id)
+        least = Severity(row.severity)
+        if row.kind == FaultKind.STARTUP_FAILURE:
+            least = DEFAULT_SEVERITY[FaultKind.STARTUP_FAILURE]
+        self._promise(connection, row, Severity(row.severity), standing, now)
+        if least == row.severity:
+            self.paging.raised(connection, row.id, now)
+        self._raise(connection, row, None, least, standing, now)
+        name = f"hired-{standing.rental_id}"
+        self._tell(connection, self._ticket(connection, row.id), Event(Happening.HIRED, name), now)
+        cases.note_change(connection, now, "ticket", row.device_id, row.id)
 
     def _report_anew(self, connection: Connection, fault: Fault, standing: Standing, now: int) -> int:
         others = tuple(one for one in standing.faults if not (one.is_open and one.kind is FaultKind.REPORTED))
@@ -493,12 +553,14 @@ class Desk:
         """
         step = Step(verb, actor, now if happened_at is None else happened_at, **how)
         with self.database.begin() as connection:
-            row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
+            cases.lock_tickets(connection, [one for one in (ticket_id, step.other_id) if one is not None])
+            row = self._ticket(connection, ticket_id)
             if revision is not None and revision != row.revision:
                 raise Changed(f"ticket {ticket_id} has changed since you read it", row.revision)
             before = cases.ticket_of(connection, row)
             walked = advance(before, step, now)
             self._check(connection, row, step)
+            self._check_alone(connection, row, walked)
             self._take(connection, row, before, walked, step, now)
 
     def _check(self, connection: Connection, row: cases.Row, step: Step) -> None:
@@ -515,12 +577,16 @@ class Desk:
         if step.verb in (Verb.DISPATCH, Verb.ACCEPT) and row.device_id is not None:
             self._check_certified(connection, row, step)
         if step.other_id is not None and step.verb in BESIDE:
-            other = _existing(cases.load_ticket(connection, step.other_id), step.other_id)
+            other = self._ticket(connection, step.other_id)
             if step.verb is Verb.MERGE and other.status in ENDED:
                 raise Incomplete(f"other_id: ticket {other.id} is {other.status}; merge into one that is open")
             if step.verb is Verb.MERGE and other.device_id != row.device_id:
                 raise Incomplete(f"other_id: ticket {other.id} is of another machine; link them instead")
-        if step.verb is Verb.REOPEN and (there := cases.reopenable(connection, row)):
+
+    def _check_alone(self, connection: Connection, row: cases.Row, walked: Advance) -> None:
+        """Nothing has two open tickets: one that comes back (reopened, or its resolution taken back) finds no other."""
+        comes_back = row.status in ENDED and walked.ticket.status not in ENDED
+        if comes_back and (there := cases.reopenable(connection, row)):
             raise NotPossible(f"Ticket {there} is open for this fault already; link them instead", [Verb.LINK])
 
     def _check_certified(self, connection: Connection, row: cases.Row, step: Step) -> None:
@@ -547,7 +613,7 @@ class Desk:
             cases.link_tickets(connection, ticket_id, step.other_id, kind, step.actor, now)
             cases.note_change(connection, now, "ticket", None, step.other_id)
         if verb is Verb.MERGE and step.other_id is not None:
-            self._hand_over_faults(connection, row, step.other_id, now)
+            self._hand_over_faults(connection, row, step, step.other_id, now)
         if verb is Verb.REOPEN:
             self._reopen(connection, row, now)
         else:
@@ -572,48 +638,83 @@ class Desk:
         elif step.verb is Verb.CLOSE and step.outcome is not None:
             cases.judge(connection, ticket_id, step.outcome)
 
-    def _hand_over_faults(self, connection: Connection, row: cases.Row, into: int, now: int) -> None:
+    def _hand_over_faults(self, connection: Connection, row: cases.Row, step: Step, into: int, now: int) -> None:
         """A merged ticket gives its faults to the other, which matters no less than it did."""
+        running = self._running(connection, row)
         cases.give_faults(connection, row.id, into)
-        other = _existing(cases.load_ticket(connection, into), into)
+        other = self._ticket(connection, into)
         if row.device_id is not None:
             standing = self._standing(connection, row.device_id, now)
             self._raise(connection, other, None, Severity(row.severity), standing, now)
+        self._carry_on(connection, running, into, step.actor, now)
         cases.note_change(connection, now, "ticket", other.device_id, into)
+
+    def _running(self, connection: Connection, row: cases.Row) -> dict[str, Commitment]:
+        """The clocks of a ticket that can still be kept, by their kind."""
+        return {
+            clock.kind: clock
+            for clock in cases.load_commitments(connection, row.id)
+            if clock.turn == row.turn and clock.running and clock.breached_at is None
+        }
+
+    def _carry_on(
+        self, connection: Connection, running: Mapping[str, Commitment], into: int, actor: str, now: int
+    ) -> None:  # fmt: skip
+        """What a customer was promised earlier is not promised later because two tickets are one."""
+        turn = self._ticket(connection, into).turn
+        for clock in cases.load_commitments(connection, into):
+            was = running.get(clock.kind)
+            if was is not None and clock.turn == turn and was.started_at < clock.started_at:
+                cases.save_commitment(connection, replace(clock, started_at=was.started_at, warned_at=None))
+        self.reckon_clocks(connection, into, actor, now)
 
     def _reopen(self, connection: Connection, row: cases.Row, now: int) -> None:
         """The fault is back, and so is what was promised for it: its clocks begin again, from now."""
-        ticket = _existing(cases.load_ticket(connection, row.id), row.id)
+        ticket = self._ticket(connection, row.id)
         if ticket.device_id is None:
             return
         standing = self._standing(connection, ticket.device_id, now)
-        self._promise(connection, ticket.id, Severity(ticket.severity), standing, now)
-        self._tell(connection, ticket.id, Event(Happening.RECURRED, turn=ticket.turn), now)
-        self._tell(connection, ticket.id, Event(Happening.DISPATCHED, turn=ticket.turn), now)
+        if standing.rental_id != ticket.rental_id:
+            # Whoever had the machine then is not promised anything now.
+            self._give_rental(connection, ticket, standing.rental_id, "desk", now)
+            ticket = self._ticket(connection, row.id)
+        self._promise(connection, ticket, Severity(ticket.severity), standing, now, anew=True)
+        for what in (Happening.RECURRED, Happening.DISPATCHED):
+            self._tell(connection, ticket, Event(what, f"reopened-{ticket.turn}"), now)
+
+    def _give_rental(
+        self, connection: Connection, row: cases.Row, rental_id: int | None, actor: str, now: int
+    ) -> None:  # fmt: skip
+        cases.give_rental(connection, row.id, rental_id)
+        write_audit(connection, now, actor, "ticket_rental", f"ticket:{row.id}", {"rental_id": row.rental_id},
+                    {"rental_id": rental_id})  # fmt: skip
 
     def _learn_anew(self, connection: Connection, ticket_id: int, now: int) -> None:
         """A repaired machine may behave in another way, and rightly so."""
-        device_id = _existing(cases.load_ticket(connection, ticket_id), ticket_id).device_id
+        device_id = self._ticket(connection, ticket_id).device_id
         if device_id is not None:
             self._void(connection, cases.note_service(connection, device_id, self.triage.learnt, now), now)
 
     def _tell_of_step(self, connection: Connection, ticket_id: int, verb: Verb, step_id: int, now: int) -> None:
+        row = self._ticket(connection, ticket_id)
         if verb is Verb.DISPATCH:
-            self._tell(connection, ticket_id, Event(Happening.DISPATCHED, turn=step_id), now)
+            self._tell(connection, row, Event(Happening.DISPATCHED, str(step_id)), now)
         elif verb is Verb.RESOLVE:
-            self._tell_resolved(connection, ticket_id, now, now)
+            self._tell_resolved(connection, row, now, now)
         elif verb in COURSE:
-            self._tell_course(connection, ticket_id, COURSE[verb], now)
+            self._tell_course(connection, row, COURSE[verb], now)
 
-    def _tell_course(self, connection: Connection, ticket_id: int, what: Happening, now: int) -> None:
+    def _tell_course(self, connection: Connection, row: cases.Row, what: Happening, now: int) -> None:
         """The customer hears of each turn of events once, and of another technician again."""
-        row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
         if what is Happening.CLOSED and row.resolved_at is None:
             return
-        who = row.technician_id if what is Happening.ARRANGED else None
-        if what is Happening.ARRANGED and who is None:
+        if what is Happening.ARRANGED and row.technician_id is None:
             return
-        self._tell(connection, ticket_id, Event(what, turn=row.turn, who=who), now)
+        name = str(row.turn)
+        if what is not Happening.CLOSED:
+            # Another technician is news, and so is the same one who comes after all.
+            name += f"-{row.technician_id}-{cases.given_back(connection, row)}"
+        self._tell(connection, row, Event(what, name), now)
 
     # --- clocks run ---
 
@@ -624,7 +725,7 @@ class Desk:
     def reckon_clocks(self, connection: Connection, ticket_id: int, actor: str, now: int) -> None:
         """Reckon a ticket's clocks from its ledger, and note what that changed: a breach that was none is annulled, one
         that a step came after, though no tick had noted it, is one."""
-        row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
+        row = self._ticket(connection, ticket_id)
         ledger = cases.load_ledger(connection, row)
         for was in cases.load_commitments(connection, ticket_id):
             if was.turn != row.turn:
@@ -632,13 +733,14 @@ class Desk:
             found = reckon(was, ledger, self.calendar(was.calendar, was.timezone))
             if was.breached_at is not None and found.breached_at is None:
                 cases.amend(connection, was, found, actor, now)
-                cases.withdraw_notices(connection, ticket_id, notices.Kind.BREACH)
+                cases.withdraw_notices(connection, ticket_id, notices.Kind.BREACH, notices.name_of(was))
             if found != was:
                 cases.save_commitment(connection, replace(found, met_at=None))
             # A clock that is met late was breached first.
             self._cross_late(connection, found, now)
             if found.met_at is not None:
                 cases.save_met(connection, found)
+        cases.note_due(connection, ticket_id)
 
     def _cross_late(self, connection: Connection, found: Commitment, now: int) -> None:
         late = found.met_at is not None and found.met_at > found.due_at
@@ -648,30 +750,41 @@ class Desk:
     def tick(self, now: int) -> None:
         """What the time itself brings: tickets for what was held, the end of what waited, and the warnings and
         breaches until `now`, each once, each stamped with its own moment."""
+        # Whatever is wrong with one part of it, the clocks go on.
+        for part in (self.paging.tick, self.foreseeing.tick, self.shifts.tick, self._judge_sites, self._end_holds,
+                     self._take_hired, self._end_waits, self._cross_due):  # fmt: skip
+            try:
+                part(now)
+            except Exception:
+                log.exception("desk_tick_failed", part=part.__qualname__)
+
+    def _take_hired(self, now: int) -> None:
         with self.database.connect() as connection:
-            falling, silent = cases.falling_sites(connection, now), list(cases.site_tickets(connection))
-            held = cases.due_faults(connection, now, HOLDS_A_TICK)
-            waited = cases.pauses_over(connection, now, HOLDS_A_TICK)
+            hired = cases.hired_since(connection, now, HOLDS_A_TICK)
+        for ticket_id in hired:
+            self._take_on_hire(ticket_id, now)
+
+    def _cross_due(self, now: int) -> None:
+        """Each in a transaction of its own, so that none waits for a ticket while it holds another (PostgreSQL)."""
+        with self.database.connect() as connection:
             due = cases.crossing_commitments(connection, now, CROSSINGS_A_TICK)
-        self.paging.tick(now)
-        self.foreseeing.tick(now)
-        self.shifts.tick(now)
-        self._judge_sites(falling, silent, now)
-        self._end_holds(held, now)
-        for ticket_id, until_at in waited:
-            self._end_waiting(ticket_id, until_at, now)
-        if not due and not waited:
-            return
-        with self.database.begin() as connection:
-            for commitment in cases.crossing_commitments(connection, now, CROSSINGS_A_TICK):
+        for commitment in due:
+            with self.database.begin() as connection:
                 self._cross(connection, commitment, now)
 
-    def _end_waiting(self, ticket_id: int, until_at: int, now: int) -> None:
+    def _end_waits(self, now: int) -> None:
+        with self.database.connect() as connection:
+            waited = cases.pauses_over(connection, now, HOLDS_A_TICK)
+        for ticket_id in waited:
+            self._end_waiting(ticket_id, now)
+
+    def _end_waiting(self, ticket_id: int, now: int) -> None:
         """It was agreed to wait until then: it goes on by itself, from that moment."""
         with self.database.begin() as connection:
-            row = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
-            before = cases.ticket_of(connection, row)
-            if before.status is not Status.WAITING:
+            cases.lock_tickets(connection, [ticket_id])
+            row = self._ticket(connection, ticket_id)
+            before, until_at = cases.ticket_of(connection, row), cases.pause_over(connection, ticket_id, now)
+            if before.status is not Status.WAITING or until_at is None:
                 return
             at = max(until_at, before.last_step_at)
             step = Step(Verb.RESUME, "desk", at)
@@ -686,82 +799,79 @@ class Desk:
 
     def _cross(self, connection: Connection, commitment: Commitment, now: int) -> None:
         found = dict(crossings(commitment, now))
-        for what, moment in found.items():
-            column = "warned_at" if what is Crossing.WARNING else "breached_at"
-            if not cases.note_crossing(connection, commitment, column, moment):
-                continue
+        if not found:
+            return
+        noted = replace(
+            commitment, warned_at=found.get(Crossing.WARNING, commitment.warned_at),
+            breached_at=found.get(Crossing.BREACH, commitment.breached_at),
+        )  # fmt: skip
+        if not cases.note_crossing(connection, commitment, noted):
+            return
+        for what in found:
             cases.note_change(connection, now, what, None, commitment.ticket_id)
-            # "15 minutes left" would be untrue when the breach has come already (we were away); that is told instead.
-            if what is Crossing.BREACH or Crossing.BREACH not in found:
-                happening = Happening.BREACHED if what is Crossing.BREACH else Happening.WARNED
-                event = Event(happening, commitment, warns=commitment.warns)
-                self._tell(connection, commitment.ticket_id, event, now)
+        # "15 minutes left" would be untrue when the breach has come already (we were away); that is told instead.
+        happening = Happening.BREACHED if Crossing.BREACH in found else Happening.WARNED
+        row = self._ticket(connection, commitment.ticket_id)
+        self._tell(connection, row, notices.about(happening, commitment), now)
 
     # --- people are told ---
 
-    def _tell_resolved(self, connection: Connection, ticket_id: int, now: int, next_try_at: int) -> None:
-        turn = cases.load_turns(connection, ticket_id)
-        self._tell(connection, ticket_id, Event(Happening.RESOLVED, turn=turn), now, next_try_at)
+    def _tell_resolved(self, connection: Connection, row: cases.Row, now: int, next_try_at: int) -> None:
+        name = f"{row.turn}-{cases.load_turns(connection, row.id)}"
+        self._tell(connection, row, Event(Happening.RESOLVED, name), now, next_try_at)
 
     def _tell(
-        self, connection: Connection, ticket_id: int, event: Event, now: int, next_try_at: int | None = None
-    ) -> None:
-        """Queue the notices of an event, in the transaction of what caused it."""
-        ticket = _existing(cases.load_ticket(connection, ticket_id), ticket_id)
+        self, connection: Connection, ticket: cases.Row, event: Event, now: int, next_try_at: int | None = None, *,
+        opening: Opening | None = None,
+    ) -> None:  # fmt: skip
+        """Queue the notices of an event, in the transaction of what caused it. `ticket`: as it is now; `opening`: where
+        it has just been opened."""
         if Severity(ticket.severity) is Severity.NOTE:
             return
-        facts, customer = self.ticket_facts(connection, ticket, now)
+        facts, customer = self.ticket_facts(connection, ticket, now, opening.clocks if opening else None)
         if event.what is Happening.ARRANGED and customer is not None:
             facts = replace(facts, arrives=self.dispatching.arrival(connection, ticket, now))
         queued = notices.notices_for(
             event, facts, cases.load_people(connection), customer, now if next_try_at is None else next_try_at,
             self.addresses.room,
         )  # fmt: skip
-        if any(one.kind == notices.Kind.DISPATCH_ALERT for one in queued) and self.paging.seeks(connection, ticket_id):
+        alerts = any(one.kind == notices.Kind.DISPATCH_ALERT for one in queued)
+        if alerts and (opening.seeks if opening else self.paging.seeks(connection, ticket.id)):
             # People are asked one after the other (paging); operations as a whole hear of it all the same.
             queued = [one for one in queued if one.kind != notices.Kind.DISPATCH_ALERT or one.person_id is None]
         self.telling.tell(connection, queued, now)
 
     def ticket_facts(
-        self, connection: Connection, ticket: cases.Row, now: int
+        self, connection: Connection, ticket: cases.Row, now: int, clocks: Sequence[Commitment] | None = None
     ) -> tuple[Facts, notices.Customer | None]:  # fmt: skip
-        """What notices say of a ticket, and who its customer is."""
-        s = schema.site.c
-        site = connection.execute(sa.select(s.name, s.remote, s.timezone).where(s.id == ticket.site_id)).first()
-        p = schema.person.c
-        technician = connection.execute(sa.select(p.name).where(p.id == ticket.technician_id)).scalar()
-        customer = cases.load_customer(connection, ticket.rental_id)
-        profile = cases.profile_name(connection, ticket.device_id)
+        """What notices say of a ticket, and who its customer is. `clocks`: its own, where they are known already."""
+        clocks = cases.load_commitments(connection, ticket.id) if clocks is None else clocks
+        known = cases.about(connection, ticket)
         base = self.addresses.public_url
         facts = Facts(
             ticket.id, ticket.device_id or "", ticket.kind, Severity(ticket.severity), ticket.opened_at,
-            site.timezone if site else self.addresses.timezone, ticket.subject, ticket.evidence,
-            self.profiles.get(profile), site.name if site else "", bool(site and site.remote),
-            customer.name if customer else "", tuple(cases.load_commitments(connection, ticket.id)), now,
-            ticket.technician_id, technician=technician or "", machines=self._machines(connection, ticket, now),
+            known.timezone or self.addresses.timezone, ticket.subject, ticket.evidence,
+            self.profiles.get(known.profile), known.site or "", bool(known.remote), known.customer or "",
+            tuple(clocks), now,
+            ticket.technician_id, technician=known.technician or "", machines=self._machines(connection, ticket, now),
             ticket_url=f"{base}/tickets/{ticket.id}",
             machine_url=f"{base}/machines/{ticket.device_id}" if ticket.device_id else "",
-            customer_url=self._customer_url(customer, now),
+            customer_url=self._customer_url(known, now),
         )  # fmt: skip
-        return facts, notices.Customer(customer.id, customer.email, customer.lang) if customer else None
+        has_customer = known.customer_id is not None
+        return facts, notices.Customer(known.customer_id, known.email, known.lang) if has_customer else None
 
-    def _customer_url(self, customer: cases.Row | None, now: int) -> str:
+    def _customer_url(self, known: cases.Row, now: int) -> str:
         signer = self.addresses.signer
-        if customer is None or signer is None:
+        if known.customer_id is None or signer is None:
             return ""
-        return f"{self.addresses.public_url}/c/{customer_token(signer, customer.id, customer.link_epoch, now)}"
+        return f"{self.addresses.public_url}/c/{customer_token(signer, known.customer_id, known.link_epoch, now)}"
 
     def _machines(self, connection: Connection, ticket: cases.Row, now: int) -> tuple[str, ...]:
         """Of a whole site's ticket: the machines that are silent."""
         if ticket.device_id is not None or ticket.site_id is None:
             return ()
         return tuple(row.device_id for row in cases.silent_at(connection, ticket.site_id, now)[1])
-
-
-def _existing(row: cases.Row | None, ticket_id: int) -> cases.Row:
-    if row is None:
-        raise NoSuchTicket(f"there is no ticket {ticket_id}")
-    return row
 
 
 def _audited(ticket: Ticket) -> dict[str, object]:

@@ -28,6 +28,8 @@ from monitor.devices import Severity
 from monitor.store import cases, paging, people
 
 DAY_MS = 86_400_000
+VISIT_MS = 3_600_000
+"""Within so long of an agreed moment somebody is expected."""
 UNCERTIFIED = frozenset((Code.NOT_CERTIFIED, Code.CERTIFICATE_LAPSED, Code.CERTIFICATE_LAPSES))
 
 
@@ -107,8 +109,10 @@ class Dispatching:
         return None if there is None or home is None else self.policy.travel_s(distance_km(home, there))
 
     def arrival(self, connection: Connection, row: cases.Row, now: int) -> tuple[int, int] | None:
-        """Between when and when the ticket's technician is expected at its site, as customers are told; None where
-        that cannot be known (nobody has it, or a place is not known)."""
+        """Between when and when the ticket's technician is expected at its site, as customers are told: as was agreed
+        with them, else as can be reckoned; None where that cannot be known (nobody has it, or a place is not known)."""
+        if row.visit_at is not None:
+            return row.visit_at, row.visit_at + VISIT_MS
         technicians = self.crew(connection, now).technicians
         theirs = next((one for one in technicians if one.person_id == row.technician_id), None)
         if theirs is None:

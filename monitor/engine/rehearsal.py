@@ -278,7 +278,7 @@ class Rehearsal:
         """Walk a ticket to its end: by a repair, or because somebody says that there is nothing to repair."""
         for verb in REPAIR if repaired else (Verb.CANCEL,):
             self.desk.act(
-                ticket_id, verb, TECHNICIAN, self.now, technician_id=TECHNICIAN_ID,
+                ticket_id, verb, TECHNICIAN, self.now, technician_id=TECHNICIAN_ID if verb is Verb.ACCEPT else None,
                 resolution=REPAIRED if verb is Verb.RESOLVE else None, reason="other" if verb is Verb.CANCEL else "",
             )  # fmt: skip
 

@@ -72,17 +72,19 @@ class Telling:
         known = store.known_causes(connection, {one.cause for one in queued})
         fresh = {one.cause: one for one in queued if one.cause not in known}
         pending: dict[int, list[_Pending]] = {}
-        direct = []
+        new: list[Mapping[str, Any]] = []
         for one in fresh.values():
             values = _columns(one, now)
             if one.person_id is None:
-                direct.append({**values, "deliver_at": one.next_try_at})
+                new.append({**values, "deliver_at": one.next_try_at})
             else:
                 found = _Pending(one.cause, one.person_id, one.severity, one.next_try_at, values)
                 pending.setdefault(one.next_try_at, []).append(found)
         for at, some in sorted(pending.items()):
-            self._place(connection, some, at, now)
-        store.insert(connection, direct)
+            new += self._place(connection, some, at, now)
+        # What goes out at the same moment goes out in the order in which it was said.
+        said = {cause: place for place, cause in enumerate(fresh)}
+        store.insert(connection, sorted(new, key=lambda row: said[row["cause"]]))
 
     def given_up(
         self, connection: Connection, notice_id: int, error: Undelivered, now: int, *, final: bool = True
@@ -107,7 +109,7 @@ class Telling:
         pending = [_again(one, way, why) for one in {one.id: one for one in lost}.values()]
         # What failed together has been tried alike, but what was only waiting has not.
         for tried in sorted({one.tried for one in pending}):
-            self._place(connection, [one for one in pending if one.tried == tried], now, now)
+            store.insert(connection, self._place(connection, [o for o in pending if o.tried == tried], now, now))
 
     def _has_other_way(self, connection: Connection, row: Any) -> bool:
         person = store.people(connection, [row.person_id]).get(row.person_id) if row.person_id is not None else None
@@ -118,23 +120,29 @@ class Telling:
 
     # --- which way ---
 
-    def _place(self, connection: Connection, pending: Sequence[_Pending], at: int, now: int) -> None:
-        """Give causes that were tried alike their way, as it is from `at` on."""
+    def _place(
+        self, connection: Connection, pending: Sequence[_Pending], at: int, now: int
+    ) -> list[Mapping[str, Any]]:  # fmt: skip
+        """Give causes that were tried alike their way, as it is from `at` on. Answers the rows of the new ones."""
         people = store.people(connection, {one.person_id for one in pending})
         ways = {one.id: self._ways(one, pending[0].tried) for one in people.values()}
+        # An emergency goes at once, whatever they have heard.
+        restrained = {one.person_id for one in pending if one.severity is not Severity.EMERGENCY} & people.keys()
         lately = store.heard_since(
-            connection, people.keys(), at - round(self._policy.window_s * 1000),
+            connection, restrained, at - round(self._policy.window_s * 1000), self._policy.limit,
             [one.id for one in pending if one.id is not None],
         )  # fmt: skip
         items = [Item(one.cause, one.person_id, one.severity, min(one.at, at)) for one in pending]
         hearers = {one.id: self._hearer(one, ways[one.id].values()) for one in people.values()}
         by_cause = {one.cause: one for one in pending}
+        new: list[Mapping[str, Any]] = []
         for delivery in deliveries(items, hearers, lately, self._policy, at):
             some = [by_cause[cause] for cause in delivery.causes]
             if delivery.contact_id is None:
                 self._report_unreachable(connection, some, people.get(delivery.person_id), now)
             else:
-                self._send(connection, some, delivery, ways[delivery.person_id][delivery.contact_id], now)
+                new += self._send(connection, some, delivery, ways[delivery.person_id][delivery.contact_id], now)
+        return new
 
     def _ways(self, person: Told, tried: Sequence[int]) -> dict[int, Way]:
         """What is left of a person's contacts. Their own e-mail is the only one where there is no other, and the last
@@ -157,13 +165,13 @@ class Telling:
 
     def _send(
         self, connection: Connection, pending: Sequence[_Pending], delivery: Delivery, way: Way, now: int
-    ) -> None:  # fmt: skip
+    ) -> list[Mapping[str, Any]]:  # fmt: skip
         carrier = None if delivery.how is How.AT_ONCE else self._carrier(connection, pending, delivery, way, now)
         placed = {**_placed(delivery, way), "gathered_in": carrier}
-        store.insert(connection, [{**one.values, **placed} for one in pending if one.id is None])
         for one in pending:
             if one.id is not None:
                 store.move(connection, one.id, {**one.values, **placed})
+        return [{**one.values, **placed} for one in pending if one.id is None]
 
     def _carrier(
         self, connection: Connection, pending: Sequence[_Pending], delivery: Delivery, way: Way, now: int

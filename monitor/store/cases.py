@@ -1,13 +1,14 @@
 """Faults, tickets, steps, commitments and notices: what the desk loads and saves, inside its caller's transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from monitor.desk.choices import Choice, shipped_choices
-from monitor.desk.commitments import Commitment, Ledger, Pause
+from monitor.desk.commitments import Commitment, Ledger, Pause, next_at
 from monitor.desk.notices import Person
 from monitor.desk.tickets import Advance, Resolution, Status, Step, Taken, Ticket, Verb, ended_at, turns
 from monitor.desk.triage import Case, Fault, Standing, channels_of
@@ -34,52 +35,45 @@ def load_standings(
     ids = sorted(device_ids)
     for first in range(0, len(ids), IDS_A_QUERY):
         some = ids[first : first + IDS_A_QUERY]
-        rentals, tickets = _rentals(connection, some, now), _open_tickets(connection, some)
-        windows = _windows(connection, some, now)
+        # The lock comes first: what is open is read as the one before us left it.
+        machines = _machines(connection, some, now)
+        tickets = _open_tickets(connection, some)
         faults = _faults(connection, some, [case.id for cases in tickets.values() for case in cases])
-        for row in _machines(connection, some):
+        for row in machines:
             profile = profiles.get(row.profile)
             found[row.device_id] = Standing(
-                row.device_id, row.site_id, bool(row.remote), rentals.get(row.device_id), profile,
+                row.device_id, row.site_id, bool(row.remote), row.rental_id, profile,
                 tuple(_fault(one, profile) for one in faults.get(row.device_id, {}).values()),
-                tuple(tickets.get(row.device_id, ())), timezone=row.timezone or "",
-                window_until=windows.get(row.device_id),
+                tuple(tickets.get(row.device_id, ())), timezone=row.timezone or "", window_until=row.window_until,
             )  # fmt: skip
     return found
 
 
-def _machines(connection: Connection, device_ids: Sequence[str]) -> Sequence[Row]:
-    d, s = schema.device, schema.site.c
-    return connection.execute(
+def _machines(connection: Connection, device_ids: Sequence[str], now: int) -> Sequence[Row]:
+    """These machines, each with its running rental, and until when it is in declared maintenance or transport."""
+    return connection.execute(_machines_query(), {"ids": device_ids, "now": now}).all()
+
+
+@cache
+def _machines_query() -> sa.Select[Any]:
+    d, s, r, w = schema.device, schema.site.c, schema.rental.c, schema.maintenance_window.c
+    now: sa.BindParameter[int] = sa.bindparam("now")
+    running = r.starts_at <= now, sa.or_(r.ends_at.is_(None), r.ends_at > now)
+    rental = sa.select(r.id).where(r.device_id == d.c.device_id, *running).order_by(r.starts_at.desc()).limit(1)
+    window = sa.select(sa.func.max(w.ends_at)).where(
+        sa.or_(w.device_id == d.c.device_id, w.site_id == d.c.site_id), w.starts_at <= now, w.ends_at > now,
+        w.cancelled_at.is_(None),
+    )  # fmt: skip
+    return (
         sa.select(
-            d.c.device_id, d.c.profile, d.c.site_id, sa.func.coalesce(s.remote, False).label("remote"), s.timezone
+            d.c.device_id, d.c.profile, d.c.site_id, sa.func.coalesce(s.remote, False).label("remote"), s.timezone,
+            rental.scalar_subquery().label("rental_id"), window.scalar_subquery().label("window_until"),
         )
         .select_from(d.outerjoin(schema.site))
-        .where(d.c.device_id.in_(device_ids))
+        .where(d.c.device_id.in_(sa.bindparam("ids", expanding=True)))
         .order_by(d.c.device_id)
         .with_for_update(of=d)
-    ).all()
-
-
-def _rentals(connection: Connection, device_ids: Sequence[str], now: int) -> dict[str, int]:
-    r = schema.rental.c
-    running = r.starts_at <= now, sa.or_(r.ends_at.is_(None), r.ends_at > now)
-    rows = connection.execute(
-        sa.select(r.device_id, r.id).where(r.device_id.in_(device_ids), *running).order_by(r.starts_at)
-    )
-    return {row.device_id: row.id for row in rows}
-
-
-def _windows(connection: Connection, device_ids: Sequence[str], now: int) -> dict[str, int]:
-    """Until when these machines are in declared maintenance or transport."""
-    d, w = schema.device.c, schema.maintenance_window.c
-    rows = connection.execute(
-        sa.select(d.device_id, sa.func.max(w.ends_at))
-        .join(schema.maintenance_window, sa.or_(w.device_id == d.device_id, w.site_id == d.site_id))
-        .where(d.device_id.in_(device_ids), w.starts_at <= now, w.ends_at > now, w.cancelled_at.is_(None))
-        .group_by(d.device_id)
     )  # fmt: skip
-    return {row[0]: row[1] for row in rows}
 
 
 def _open_tickets(connection: Connection, device_ids: Sequence[str]) -> dict[str, list[Case]]:
@@ -127,8 +121,8 @@ def insert_fault(connection: Connection, **values: Any) -> int:
     return _insert(connection, schema.fault, values)
 
 
-def insert_ticket(connection: Connection, **values: Any) -> int:
-    return _insert(connection, schema.ticket, values)
+def insert_ticket(connection: Connection, **values: Any) -> Row:
+    return connection.execute(sa.insert(schema.ticket).values(**values).returning(schema.ticket)).one()
 
 
 def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
@@ -172,13 +166,17 @@ def merge_ticket(connection: Connection, row: Row, into: int, now: int) -> None:
 
 
 def give_faults(connection: Connection, ticket_id: int, into: int) -> None:
-    """All faults of a ticket, with what is kept of them, go to another; its notices that wait are not sent."""
+    """All faults of a ticket, with what is kept of them, go to another; its notices that wait are not sent, but those
+    of a promise that was broken."""
     for table in (schema.fault, schema.evidence_copy):
         connection.execute(sa.update(table).where(table.c.ticket_id == ticket_id).values(ticket_id=into))
-    c = schema.notice.c
+    f, t, c = schema.fault.c, schema.ticket.c, schema.notice.c
+    stands = sa.exists().where(f.ticket_id == into, f.cleared_at.is_(None))
+    connection.execute(sa.update(schema.ticket).where(t.id == into, stands).values(cleared_at=None))
     connection.execute(
-        sa.update(schema.notice).where(c.ticket_id == ticket_id, c.status == "queued").values(status="withdrawn")
-    )
+        sa.update(schema.notice)
+        .where(c.ticket_id == ticket_id, c.status == "queued", c.kind != "breach").values(status="withdrawn")
+    )  # fmt: skip
 
 
 def clear_fault(connection: Connection, fault_id: int, ended_at: int, now: int) -> int | None:
@@ -256,6 +254,17 @@ def note_return(connection: Connection, ticket_id: int, fault_id: int, device_id
     )
 
 
+def lock_tickets(connection: Connection, ticket_ids: Collection[int]) -> None:
+    """On PostgreSQL: nobody else decides on these tickets or their machines before we are done. Everybody takes the
+    machines first, and each by its number, so that no two wait for one another. SQLite has one writer anyway."""
+    if connection.dialect.name != "postgresql":
+        return
+    t, d = schema.ticket.c, schema.device.c
+    of = sa.select(t.device_id).where(t.id.in_(ticket_ids))
+    connection.execute(sa.select(d.device_id).where(d.device_id.in_(of)).order_by(d.device_id).with_for_update())
+    connection.execute(sa.select(t.id).where(t.id.in_(ticket_ids)).order_by(t.id).with_for_update())
+
+
 def load_ticket(connection: Connection, ticket_id: int) -> Row | None:
     """A ticket for changing: on PostgreSQL its row is locked until the transaction ends."""
     return connection.execute(
@@ -266,7 +275,7 @@ def load_ticket(connection: Connection, ticket_id: int) -> Row | None:
 def ticket_of(connection: Connection, row: Row) -> Ticket:
     taken = load_taken(connection, row)
     # What triage or the desk itself did is no step of a person: somebody may still record what they did before it.
-    people = [step.happened_at for step in taken if step.verb in set(Verb)]
+    people = [step.happened_at for step in taken if step.verb in set(Verb) and step.actor != "desk"]
     last_step_at = max(people, default=row.opened_at)
     return Ticket(
         row.id, Status(row.status), row.technician_id, row.opened_at, last_step_at, row.cleared_at,
@@ -287,7 +296,7 @@ def load_taken(connection: Connection, row: Row) -> list[Taken]:
     )
     return [
         Taken(one.id, one.event, Status(one.from_status), Status(one.to_status), one.happened_at, one.recorded_at,
-              one.technician_id, one.note)
+              one.technician_id, one.note, one.actor)
         for one in rows
     ]  # fmt: skip
 
@@ -298,8 +307,11 @@ def save_step(connection: Connection, before: Ticket, advance: Advance, step: St
     values: dict[str, Any] = {
         "status": after.status, "technician_id": after.technician_id, "resumes_to": after.resumes_to, "turn": turn,
         "cleared_at": after.cleared_at, "merged_into": after.merged_into, "revision": schema.ticket.c.revision + 1,
-        "closed_at": None if after.status.is_open else now,
     }  # fmt: skip
+    if step.visit_at is not None or after.technician_id != before.technician_id:
+        values["visit_at"] = step.visit_at
+    if after.status.is_open or before.status.is_open:
+        values["closed_at"] = None if after.status.is_open else now
     if step.verb is not Verb.LINK:
         values["resolved_at"] = _resolved_at(before, after, now)
     connection.execute(sa.update(schema.ticket).where(schema.ticket.c.id == after.id).values(**values))
@@ -352,8 +364,8 @@ def note_report(connection: Connection, row: Row, origin: str, by: str) -> None:
         )
 
 
-def give_rental(connection: Connection, ticket_id: int, rental_id: int) -> None:
-    """A ticket that nobody had the machine on hire for is this rental's now."""
+def give_rental(connection: Connection, ticket_id: int, rental_id: int | None) -> None:
+    """A ticket is this rental's now."""
     c = schema.ticket.c
     connection.execute(
         sa.update(schema.ticket).where(c.id == ticket_id).values(rental_id=rental_id, revision=c.revision + 1)
@@ -402,13 +414,16 @@ def reopenable(connection: Connection, row: Row) -> int | None:
 
 def ended_lately(connection: Connection, device_id: str, kind: str, subject: str, since: int) -> int | None:
     """The latest ticket of the same fault that was resolved or closed since then: the fault has come back."""
+    wanted = {"device_id": device_id, "kind": kind, "subject": subject, "since": since}
+    return connection.execute(_ended_lately(), wanted).scalar()
+
+
+@cache
+def _ended_lately() -> sa.Select[Any]:
     t = schema.ticket.c
-    return connection.execute(
-        sa.select(t.id)
-        .where(t.device_id == device_id, t.kind == kind, t.subject == subject, t.merged_into.is_(None),
-               t.status.in_(("resolved", "closed")), t.resolved_at >= since)
-        .order_by(t.id.desc()).limit(1)
-    ).scalar()  # fmt: skip
+    same = [t[name] == sa.bindparam(name) for name in ("device_id", "kind", "subject")]
+    ended = t.status.in_(("resolved", "closed")), t.resolved_at >= sa.bindparam("since")
+    return sa.select(t.id).where(*same, *ended, t.merged_into.is_(None)).order_by(t.id.desc()).limit(1)
 
 
 # --- waiting ---
@@ -429,13 +444,21 @@ def end_pause(connection: Connection, ticket_id: int, to_at: int) -> None:
     )  # fmt: skip
 
 
-def pauses_over(connection: Connection, now: int, limit: int) -> list[tuple[int, int]]:
-    """(ticket, until) of those that were to wait until now at the latest."""
+def pauses_over(connection: Connection, now: int, limit: int) -> list[int]:
+    """The tickets that were to wait until now at the latest."""
     c = schema.pause.c
     rows = connection.execute(
-        sa.select(c.ticket_id, c.until_at).where(c.to_at.is_(None), c.until_at <= now).order_by(c.until_at).limit(limit)
+        sa.select(c.ticket_id).where(c.to_at.is_(None), c.until_at <= now).order_by(c.until_at).limit(limit)
     )
-    return [(row.ticket_id, row.until_at) for row in rows]
+    return list(rows.scalars())
+
+
+def pause_over(connection: Connection, ticket_id: int, now: int) -> int | None:
+    """Until when a ticket was to wait, where that is over and it still waits."""
+    c = schema.pause.c
+    return connection.execute(
+        sa.select(c.until_at).where(c.ticket_id == ticket_id, c.to_at.is_(None), c.until_at <= now)
+    ).scalar()
 
 
 # --- clocks ---
@@ -450,7 +473,8 @@ def insert_commitments(connection: Connection, commitments: Sequence[Commitment]
 
 
 def _columns(commitment: Commitment) -> dict[str, Any]:
-    return {name: getattr(commitment, name) for name in _CLOCK} | {"warns": list(commitment.warns)}
+    named = {name: getattr(commitment, name) for name in _CLOCK}
+    return named | {"warns": list(commitment.warns), "next_at": next_at(commitment)}
 
 
 def _commitment(row: Row) -> Commitment:
@@ -482,32 +506,48 @@ def save_commitment(connection: Connection, commitment: Commitment) -> None:
 
 def save_met(connection: Connection, commitment: Commitment) -> None:
     connection.execute(
-        sa.update(schema.commitment).where(*_is(commitment)).values(met_at=commitment.met_at, paused_since=None)
-    )
+        sa.update(schema.commitment).where(*_is(commitment))
+        .values(met_at=commitment.met_at, paused_since=None, next_at=None)
+    )  # fmt: skip
+
+
+def note_due(connection: Connection, ticket_id: int) -> None:
+    """Keep with a ticket when the first of its running clocks is due, after they have changed."""
+    connection.execute(_note_due(), {"of": ticket_id})
+
+
+@cache
+def _note_due() -> sa.Update:
+    c, t = schema.commitment.c, schema.ticket.c
+    first = sa.select(sa.func.min(c.due_at)).where(
+        c.ticket_id == t.id, c.turn == t.turn, c.met_at.is_(None), c.voided_at.is_(None)
+    ).scalar_subquery()  # fmt: skip
+    ended = t.status.in_((Status.CLOSED, Status.CANCELLED))
+    due_at = sa.case((ended, sa.null()), else_=first)
+    return sa.update(schema.ticket).where(t.id == sa.bindparam("of")).values(due_at=due_at)
 
 
 def crossing_commitments(connection: Connection, now: int, limit: int) -> list[Commitment]:
-    """Running clocks that may have run into something by now and have not noted it."""
+    """Running clocks that have run into something by now and have not noted it."""
     c = schema.commitment.c
-    warning_due = sa.and_(c.warned_at.is_(None), c.due_at - c.warn_before_s * 1000 <= now)
-    breach_due = sa.and_(c.breached_at.is_(None), c.due_at <= now)
     rows = connection.execute(
-        sa.select(schema.commitment)
-        .where(sa.text(schema.RUNNING), sa.or_(warning_due, breach_due))
-        .order_by(c.due_at)
-        .limit(limit)
+        sa.select(schema.commitment).where(c.next_at <= now).order_by(c.next_at, c.id).limit(limit)
     )
     return [_commitment(row) for row in rows]
 
 
-def note_crossing(connection: Connection, commitment: Commitment, column: str, moment: int) -> bool:
-    """Store a crossing once: False where it stands already, or the clock has stopped or moved meanwhile."""
+def note_crossing(connection: Connection, commitment: Commitment, noted: Commitment) -> bool:
+    """Store what a clock has run into (`noted` beside what it was), once: False where that stands already, or the
+    clock has stopped or moved meanwhile."""
     c = schema.commitment.c
     changed = connection.execute(
         sa.update(schema.commitment)
-        .where(*_is(commitment), c[column].is_(None), c.due_at == commitment.due_at, sa.text(schema.RUNNING))
-        .values({column: moment})
-    )
+        .where(
+            *_is(commitment), c.due_at == commitment.due_at, c.warned_at.is_not_distinct_from(commitment.warned_at),
+            c.breached_at.is_not_distinct_from(commitment.breached_at), sa.text(schema.RUNNING),
+        )
+        .values(warned_at=noted.warned_at, breached_at=noted.breached_at, next_at=next_at(noted))
+    )  # fmt: skip
     return changed.rowcount == 1
 
 
@@ -527,40 +567,68 @@ def amend(connection: Connection, was: Commitment, commitment: Commitment, actor
 # --- who hears of it ---
 
 
-def withdraw_notices(connection: Connection, ticket_id: int, kind: str) -> bool:
-    """What has not been sent yet and is not true any more is not sent. True where there was such a notice."""
+def withdraw_notices(connection: Connection, ticket_id: int, kind: str, name: str = "") -> bool:
+    """What has not been sent yet and is not true any more is not sent: of this kind, or of these only the one of this
+    name. True where there was such a notice. Should it come true again, it is told."""
     c = schema.notice.c
     withdrawn = connection.execute(
         sa.update(schema.notice)
-        .where(c.ticket_id == ticket_id, c.kind == kind, c.status == "queued")
-        .values(status="withdrawn")
-    )
+        .where(c.ticket_id == ticket_id, c.kind == kind, c.status == "queued",
+               c.cause.startswith(f"{kind}:{ticket_id}:{name}:" if name else "", autoescape=True))
+        .values(status="withdrawn", cause=c.cause + "~" + sa.cast(c.id, sa.String))
+    )  # fmt: skip
     return withdrawn.rowcount > 0
 
 
 def load_people(connection: Connection) -> list[Person]:
     """Everybody who may be told something."""
+    return [Person(*row) for row in connection.execute(_people_query())]
+
+
+@cache
+def _people_query() -> sa.Select[Any]:
     c = schema.person.c
-    rows = connection.execute(
-        sa.select(c.id, c.role, c.email, c.lang, c.customer_id).where(c.disabled_at.is_(None)).order_by(c.id)
-    )
-    reached = set(connection.scalars(sa.select(schema.contact.c.person_id)))
-    return [Person(*row, has_contact=row.id in reached) for row in rows]
+    reached = sa.exists().where(schema.contact.c.person_id == c.id)
+    told = sa.select(c.id, c.role, c.email, c.lang, c.customer_id, sa.false(), reached)
+    return told.where(c.disabled_at.is_(None)).order_by(c.id)
 
 
-def load_customer(connection: Connection, rental_id: int | None) -> Row | None:
-    """The customer of a rental: id, name, email, lang, link_epoch."""
-    c, r = schema.customer.c, schema.rental.c
-    found: Row | None = connection.execute(
-        sa.select(c.id, c.name, c.email, c.lang, c.link_epoch)
-        .join(schema.rental, r.customer_id == c.id).where(r.id == rental_id)
-    ).first()  # fmt: skip
-    return found
+def about(connection: Connection, row: Row) -> Row:
+    """What notices say of a ticket beside what it is: its site, its technician's name, its machine's profile, and its
+    customer, each null where there is none."""
+    named = {name: getattr(row, name) for name in ("site_id", "technician_id", "device_id", "rental_id")}
+    return connection.execute(_about_query(), named).one()
+
+
+@cache
+def _about_query() -> sa.Select[Any]:
+    s, p, d, r, c = (table.c for table in (schema.site, schema.person, schema.device, schema.rental, schema.customer))
+    return (
+        sa.select(
+            s.name.label("site"), s.remote, s.timezone, p.name.label("technician"), d.profile,
+            c.id.label("customer_id"), c.name.label("customer"), c.email, c.lang, c.link_epoch,
+        )
+        .select_from(sa.select(sa.literal(1)).subquery())
+        .outerjoin(schema.site, s.id == sa.bindparam("site_id"))
+        .outerjoin(schema.person, p.id == sa.bindparam("technician_id"))
+        .outerjoin(schema.device, d.device_id == sa.bindparam("device_id"))
+        .outerjoin(schema.rental, r.id == sa.bindparam("rental_id"))
+        .outerjoin(schema.customer, c.id == r.customer_id)
+    )  # fmt: skip
 
 
 def profile_name(connection: Connection, device_id: str | None) -> str:
     c = schema.device.c
     return connection.execute(sa.select(c.profile).where(c.device_id == device_id)).scalar() or ""
+
+
+def given_back(connection: Connection, row: Row) -> int:
+    """How often technicians gave a ticket back since it was opened or last reopened."""
+    c = schema.step.c
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(schema.step)
+        .where(c.ticket_id == row.id, c.turn == row.turn, c.event == Verb.DECLINE, c.corrected_by.is_(None))
+    ).scalar_one()  # fmt: skip
 
 
 def load_turns(connection: Connection, ticket_id: int) -> int:
@@ -665,6 +733,16 @@ def course_of_outage(connection: Connection, ticket_id: int) -> tuple[int, list[
         sa.select(schema.fault).where(f.ticket_id == ticket_id, f.cleared_at.is_(None)).order_by(f.id)
     ).all()
     return taken, list(silent), changed_at or 0
+
+
+def hired_since(connection: Connection, now: int, limit: int) -> list[int]:
+    """Open tickets of no rental, whose machine is on hire now."""
+    t, r = schema.ticket.c, schema.rental.c
+    running = r.device_id == t.device_id, r.starts_at <= now, sa.or_(r.ends_at.is_(None), r.ends_at > now)
+    rows = connection.execute(
+        sa.select(t.id).where(sa.text(schema.UNHIRED), sa.exists().where(*running)).order_by(t.id).limit(limit)
+    )
+    return list(rows.scalars())
 
 
 def due_faults(connection: Connection, now: int, limit: int) -> list[tuple[str, int, int]]:

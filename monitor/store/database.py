@@ -12,6 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, make_url
 
 BUSY_TIMEOUT_MS = 20_000
+CACHE_KIB = 16_000
+"""What a connection to SQLite may keep of the file; by itself it would be an eighth of that."""
 MIGRATION_LOCK = 0x66657474
 """PostgreSQL's advisory lock that one process at a time migrates under (any number that nobody else uses)."""
 
@@ -90,7 +92,8 @@ def _open_sqlite(url: sa.URL) -> Engine:
         # The driver's own BEGIN comes late and deferred; ours (below) says what it is for.
         connection.isolation_level = None
         # A PUBACK follows the commit, so the commit has to be on the disk: synchronous=FULL.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON",
+                       f"cache_size=-{CACHE_KIB}"):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")

@@ -19,7 +19,10 @@ from monitor.store.registry import (
     changing,
     check_email,
     check_text,
+    lock_machines,
+    refuse_stale,
     rental_between,
+    tag_of,
     write_audit,
 )
 
@@ -30,7 +33,8 @@ class Hire:
     """Commands about rentals, each one transaction. `actor` is who gives them.
 
     They raise LookupError where what they are about is not there, Conflict where something else stands in the way,
-    and Refused where what was said cannot be taken.
+    Stale where `seen`, the tag of a rental as it was read, is not its tag any more, and Refused where what was said
+    cannot be taken.
     """
 
     def __init__(self, database: Database, actor: str) -> None:
@@ -86,24 +90,26 @@ class Hire:
             }  # fmt: skip
             return self._begin(connection, values, "rental_added", now)
 
-    def end_rental(self, rental_id: int, at: int | None, now: int) -> None:
+    def end_rental(self, rental_id: int, at: int | None, now: int, *, seen: str | None = None) -> None:
         """A rental ends at `at` (None: now); one that has not begun by then never does."""
         with changing(self.database) as connection:
-            row = _rental(connection, rental_id)
+            row = _rental(connection, rental_id, seen)
             if row.ends_at is not None and row.ends_at <= now:
                 raise Conflict(f"rental {rental_id} is over already")
             ends_at = max(now if at is None else at, row.starts_at)
             _refuse_other(connection, row.device_id, row.starts_at, ends_at, but=rental_id)
             self._end(connection, row, ends_at, "rental_ended", now)
 
-    def exchange(self, rental_id: int, device_id: str, at: int | None, now: int) -> int:
+    def exchange(
+        self, rental_id: int, device_id: str, at: int | None, now: int, *, seen: str | None = None
+    ) -> int:  # fmt: skip
         """Another machine takes a rental's place at `at` (None: now), for the rest of its period. Answers its rental.
 
         Open tickets of the machine that is taken away stay, with their clocks: it is to be repaired all the same.
         """
         moment = now if at is None else at
         with changing(self.database) as connection:
-            row = _rental(connection, rental_id)
+            row = _rental(connection, rental_id, seen, device_id)
             if not row.starts_at <= moment or (row.ends_at is not None and moment >= row.ends_at):
                 raise Conflict(f"rental {rental_id} does not run at that moment")
             if device_id == row.device_id:
@@ -119,7 +125,7 @@ class Hire:
         starts_at, ends_at = values["starts_at"], values["ends_at"]
         if ends_at is not None and ends_at <= starts_at:
             raise Refused("ends_at: must lie after starts_at")
-        _lock_machine(connection, values["device_id"])
+        _lock_for_hire(connection, values["device_id"])
         _refuse_other(connection, values["device_id"], starts_at, ends_at)
         rental_id = _insert(connection, schema.rental, values)
         write_audit(connection, now, self.actor, what, f"rental:{rental_id}", after=dict(values))
@@ -157,6 +163,11 @@ def contracts(
     return list(connection.execute(statement))
 
 
+def rental(connection: Connection, rental_id: int) -> Row | None:
+    c = schema.rental.c
+    return connection.execute(sa.select(schema.rental).where(c.id == rental_id)).first()
+
+
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 
@@ -167,19 +178,20 @@ def _known(connection: Connection, table: sa.Table, field: str, key: int) -> Row
     return row
 
 
-def _rental(connection: Connection, rental_id: int) -> Row:
-    row = connection.execute(
-        sa.select(schema.rental).where(schema.rental.c.id == rental_id).with_for_update()
-    ).first()  # fmt: skip
-    if row is None:
+def _rental(connection: Connection, rental_id: int, seen: str | None, *other_machines: str) -> Row:
+    """A rental, locked with its machine and these others."""
+    c = schema.rental.c
+    machine = connection.execute(sa.select(c.device_id).where(c.id == rental_id)).scalar()
+    if machine is None:
         raise LookupError(f"there is no rental {rental_id}")
+    lock_machines(connection, {machine, *other_machines})
+    row = connection.execute(sa.select(schema.rental).where(c.id == rental_id).with_for_update()).one()
+    refuse_stale(f"rental {rental_id}", seen, tag_of(row))
     return row
 
 
-def _lock_machine(connection: Connection, device_id: str) -> None:
-    """Of two rentals that are written at the same moment the second one sees the first (PostgreSQL)."""
-    c = schema.device.c
-    row = connection.execute(sa.select(c.retired_at).where(c.device_id == device_id).with_for_update()).first()
+def _lock_for_hire(connection: Connection, device_id: str) -> None:
+    row = lock_machines(connection, [device_id]).get(device_id)
     if row is None:
         raise Refused(f"device_id: there is no machine {device_id!r}")
     if row.retired_at is not None:

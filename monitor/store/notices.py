@@ -1,6 +1,7 @@
 """Notices and the contacts they go to: what telling loads and saves, inside its caller's transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -47,35 +48,46 @@ def known_causes(connection: Connection, causes: Collection[str]) -> set[str]:
 
 def people(connection: Connection, person_ids: Collection[int]) -> dict[int, Told]:
     """Those of these people who have not left, with their contacts in their own order."""
+    found: dict[int, Told] = {}
+    for row in connection.execute(_people_query(), {"ids": sorted(person_ids)}):
+        told = found.setdefault(row.id, Told(row.id, row.name, row.lang, row.timezone, row.email, ()))
+        if row.way_id is not None:
+            found[told.id] = told._replace(ways=(*told.ways, Way(*row[5:])))
+    return found
+
+
+@cache
+def _people_query() -> sa.Select[Any]:
     p, c = schema.person.c, schema.contact.c
-    ways: dict[int, list[Way]] = {}
-    columns = (c.person_id, c.id, c.channel, c.address, c.position, c.quiet_from_minute, c.quiet_until_minute,
-               c.bounced_at)  # fmt: skip
-    for row in connection.execute(sa.select(*columns).where(c.person_id.in_(person_ids)).order_by(c.position, c.id)):
-        ways.setdefault(row.person_id, []).append(Way(*row[1:]))
-    rows = connection.execute(
-        sa.select(p.id, p.name, p.lang, p.timezone, p.email).where(p.id.in_(person_ids), p.disabled_at.is_(None))
+    way = (c.id.label("way_id"), c.channel, c.address, c.position, c.quiet_from_minute, c.quiet_until_minute,
+           c.bounced_at)  # fmt: skip
+    return (
+        sa.select(p.id, p.name, p.lang, p.timezone, p.email, *way)
+        .outerjoin(schema.contact, c.person_id == p.id)
+        .where(p.id.in_(sa.bindparam("ids", expanding=True)), p.disabled_at.is_(None))
+        .order_by(p.id, c.position, c.id)
     )
-    return {row.id: Told(*row, tuple(ways.get(row.id, ()))) for row in rows}
-
-
-COUNTED = 200
-"""So many of a person's latest messages are looked at: far beyond any limit that a policy sets to a window."""
 
 
 def heard_since(
-    connection: Connection, person_ids: Collection[int], since: int, but: Collection[int] = ()
+    connection: Connection, person_ids: Collection[int], since: int, counted: int, but: Collection[int] = ()
 ) -> list[Delivery]:
-    """The messages to these people that went out since, or will, the latest first: not those of the rows in `but`. In
-    a storm there are more than anybody counts."""
+    """The messages to each of these people that went out since, or will: not those of the rows in `but`, and of those
+    that were told at once the latest `counted` only, for in a storm there are more than anybody counts."""
     c = schema.notice.c
-    rows = connection.execute(
-        sa.select(c.person_id, c.how, c.deliver_at, c.contact_id, c.cause).where(
-            c.person_id.in_(person_ids), c.deliver_at > since, c.gathered_in.is_(None),
+    columns = c.person_id, c.how, c.deliver_at, c.contact_id, c.cause
+    at_once = c.how == How.AT_ONCE
+    found: list[Delivery] = []
+    for person_id in sorted(person_ids):
+        theirs = sa.select(*columns).where(
+            c.person_id == person_id, c.deliver_at > since, c.gathered_in.is_(None),
             c.status.in_(("queued", "sent")), c.id.not_in(but),
-        ).order_by(c.deliver_at.desc()).limit(COUNTED * max(1, len(person_ids)))
-    )  # fmt: skip
-    return [Delivery(row.person_id, How(row.how), row.deliver_at, row.contact_id or 0, (row.cause,)) for row in rows]
+        )  # fmt: skip
+        latest = theirs.where(at_once).order_by(c.deliver_at.desc()).limit(counted).subquery()
+        rows = connection.execute(sa.union_all(sa.select(latest), theirs.where(~at_once)))
+        found += [Delivery(row.person_id, How(row.how), row.deliver_at, row.contact_id or 0, (row.cause,))
+                  for row in rows]  # fmt: skip
+    return found
 
 
 def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -20,6 +20,8 @@ Row = sa.Row[*tuple[Any, ...]]
 
 CARRIED = (Status.DISPATCHED, Status.ACCEPTED, Status.ON_THE_WAY, Status.ON_SITE, Status.REPAIRING)
 MOST_SPARES = 500
+BEFORE_ANY_ROUND = 0
+"""The round of what was done about a ticket that nobody was sought for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,34 @@ def due(connection: Connection, now: int, limit: int) -> list[int]:
         sa.select(c.ticket_id).where(c.next_at <= now).order_by(c.next_at, c.ticket_id).limit(limit)
     )
     return list(rows.scalars())
+
+
+def unsought(connection: Connection, limit: int) -> list[int]:
+    """Tickets that ought to have somebody, and that nobody was ever sought for, the oldest first."""
+    c = schema.ticket.c
+    return list(connection.execute(sa.select(c.id).where(*_unsought()).order_by(c.id).limit(limit)).scalars())
+
+
+def untold(connection: Connection, opened_by: Mapping[tuple[Severity, bool], int], limit: int) -> list[int]:
+    """Those that nobody is sought for, and that nobody in charge has heard of, though they were opened by then. The
+    moment depends on (severity, on hire)."""
+    t, m = schema.ticket.c, schema.move.c
+    told = sa.exists().where(m.ticket_id == t.id, m.round == BEFORE_ANY_ROUND)
+    long_open = sa.or_(*(
+        sa.and_(t.severity == severity, t.rental_id.is_not(None) == on_hire, t.opened_at <= moment)
+        for (severity, on_hire), moment in opened_by.items()
+    ))  # fmt: skip
+    wanted = sa.select(t.id).where(*_unsought(), long_open, ~told).order_by(t.id).limit(limit)
+    return list(connection.execute(wanted).scalars())
+
+
+def _unsought() -> tuple[sa.ColumnElement[bool], ...]:
+    """A whole site's silence is no technician's matter."""
+    t, p = schema.ticket.c, schema.paging.c
+    return (
+        t.status.in_((Status.OPEN, Status.VERIFIED, Status.DISPATCHED)), t.severity.in_(_BAD), t.device_id.is_not(None),
+        ~sa.exists().where(p.ticket_id == t.id),
+    )  # fmt: skip
 
 
 def postpone(connection: Connection, ticket_id: int, next_at: int) -> None:
@@ -105,6 +135,12 @@ def is_asked(connection: Connection, ticket_id: int, person_id: int) -> bool:
         .limit(1)
     ).first()  # fmt: skip
     return found is not None
+
+
+def revision(connection: Connection, ticket_id: int) -> int:
+    """What a ticket's next step is to name, where what is looked at before that has to hold still."""
+    c = schema.ticket.c
+    return int(connection.execute(sa.select(c.revision).where(c.id == ticket_id)).scalar() or 0)
 
 
 def is_elsewhere(connection: Connection, ticket_id: int, person_id: int) -> bool:

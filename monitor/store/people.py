@@ -6,6 +6,7 @@ for being away.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from monitor.desk.dispatch import Certificate, Position, position_of
 from monitor.desk.rota import Absence, Override, Rotation, Worker, WorkingHours
 from monitor.store import schema
 from monitor.store.database import Database
-from monitor.store.registry import ROLES, Refused, check_text, raise_version, write_audit
+from monitor.store.registry import ROLES, Refused, check_text, raise_version, refuse_stale, tag_of, write_audit
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -60,7 +61,8 @@ def plain_address(channel: str, address: str) -> str:
 
 
 class People:
-    """Commands about people, each one transaction. `actor` is who gives them."""
+    """Commands about people, each one transaction. `actor` is who gives them. Those about one person raise LookupError
+    where there is nobody, and Stale where `seen`, their tag as it was read, is not their tag any more."""
 
     def __init__(
         self, database: Database, actor: str, check_contact: CheckContact = plain_address,
@@ -74,7 +76,9 @@ class People:
 
     # --- one person ---
 
-    def certify(self, person_id: int, certificates: Sequence[Certified], now: int) -> None:
+    def certify(
+        self, person_id: int, certificates: Sequence[Certified], now: int, *, seen: str | None = None
+    ) -> None:  # fmt: skip
         """These are the models that somebody may work on, from now on."""
         _check_number("certificates", len(certificates), MAX_PARTS)
         names = [one.profile for one in certificates]
@@ -87,17 +91,21 @@ class People:
             if one.until_at is not None:
                 _check_order(one.since_at, one.until_at)
         values = [{"profile": o.profile, "since_at": o.since_at, "until_at": o.until_at} for o in certificates]
-        self._replace(schema.certificate, person_id, values, "certified", values, now)
+        self._replace(schema.certificate, person_id, values, "certified", values, now, seen)
 
-    def set_hours(self, person_id: int, hours: Sequence[WorkingHours], now: int) -> None:
+    def set_hours(
+        self, person_id: int, hours: Sequence[WorkingHours], now: int, *, seen: str | None = None
+    ) -> None:  # fmt: skip
         """Somebody's week, from now on."""
         _check_number("hours", len(hours), MAX_PARTS)
         values = [
             {"weekday": one.weekday, "from_minute": one.start_min, "until_minute": one.end_min} for one in hours
         ]  # fmt: skip
-        self._replace(schema.working_hours, person_id, values, "hours_set", values, now)
+        self._replace(schema.working_hours, person_id, values, "hours_set", values, now, seen)
 
-    def set_contacts(self, person_id: int, contacts: Sequence[Reached], now: int) -> None:
+    def set_contacts(
+        self, person_id: int, contacts: Sequence[Reached], now: int, *, seen: str | None = None
+    ) -> None:  # fmt: skip
         """How somebody is reached, the first choice first. One that had bounced and is given again is tried again."""
         _check_number("contacts", len(contacts), MAX_CONTACTS)
         wanted = {
@@ -110,7 +118,7 @@ class People:
         if len(wanted) < len(contacts):
             raise Refused("contacts: each address once")
         with self.database.begin() as connection:
-            _existing(connection, person_id)
+            _existing(connection, person_id, seen)
             _replace_contacts(connection, person_id, wanted)
             quiet = [
                 {"channel": channel, "quiet": [one["quiet_from_minute"], one["quiet_until_minute"]]}
@@ -126,12 +134,14 @@ class People:
         except ValueError as error:
             raise Refused(f"{contact.channel}: {error}") from error
 
-    def set_home(self, person_id: int, home: Position | None, timezone: str, now: int) -> None:
+    def set_home(
+        self, person_id: int, home: Position | None, timezone: str, now: int, *, seen: str | None = None
+    ) -> None:  # fmt: skip
         """Where somebody sets out from, and the zone of their hours ('': the company's)."""
         if timezone:
             _check_zone(timezone)
         with self.database.begin() as connection:
-            _existing(connection, person_id)
+            _existing(connection, person_id, seen)
             connection.execute(
                 sa.update(schema.person).where(schema.person.c.id == person_id).values(
                     lat_deg=home.lat_deg if home else None, lon_deg=home.lon_deg if home else None, timezone=timezone
@@ -140,30 +150,33 @@ class People:
             after = {"timezone": timezone, "home_known": home is not None}
             self._note(connection, "home_set", person_id, after, now)
 
-    def add_absence(self, person_id: int, from_at: int, until_at: int, reason: str, now: int) -> int:
+    def add_absence(
+        self, person_id: int, from_at: int, until_at: int, reason: str, now: int, *, seen: str | None = None
+    ) -> int:  # fmt: skip
         """Somebody is away. Answers the absence."""
         _check_order(from_at, until_at)
         if reason:
             check_text("reason", reason, 120)
         with self.database.begin() as connection:
-            _existing(connection, person_id)
+            _existing(connection, person_id, seen)
             values = {"person_id": person_id, "from_at": from_at, "until_at": until_at, "reason": reason}
             absence_id = _insert(connection, schema.absence, values)
             self._note(connection, "absence_added", person_id, {"from_at": from_at, "until_at": until_at}, now)
         return absence_id
 
-    def remove_absence(self, person_id: int, absence_id: int, now: int) -> None:
+    def remove_absence(self, person_id: int, absence_id: int, now: int, *, seen: str | None = None) -> None:
         c = schema.absence.c
         with self.database.begin() as connection:
+            _existing(connection, person_id, seen)
             gone = connection.execute(sa.delete(schema.absence).where(c.id == absence_id, c.person_id == person_id))
             if gone.rowcount == 0:
                 raise LookupError(f"person {person_id} has no absence {absence_id}")
             self._note(connection, "absence_removed", person_id, {"absence_id": absence_id}, now)
 
-    def disable(self, person_id: int, now: int) -> None:
+    def disable(self, person_id: int, now: int, *, seen: str | None = None) -> None:
         """Somebody has left: they sign in no more, and nobody tells or asks them anything."""
         with self.database.begin() as connection:
-            _existing(connection, person_id)
+            _existing(connection, person_id, seen)
             c = schema.person.c
             connection.execute(
                 sa.update(schema.person).where(c.id == person_id, c.disabled_at.is_(None)).values(disabled_at=now)
@@ -171,10 +184,11 @@ class People:
             self._note(connection, "person_disabled", person_id, {}, now)
 
     def _replace(
-        self, table: sa.Table, person_id: int, values: Sequence[Mapping[str, Any]], what: str, kept: object, now: int
-    ) -> None:
+        self, table: sa.Table, person_id: int, values: Sequence[Mapping[str, Any]], what: str, kept: object, now: int,
+        seen: str | None,
+    ) -> None:  # fmt: skip
         with self.database.begin() as connection:
-            _existing(connection, person_id)
+            _existing(connection, person_id, seen)
             connection.execute(sa.delete(table).where(table.c.person_id == person_id))
             if values:
                 connection.execute(sa.insert(table), [{"person_id": person_id, **one} for one in values])
@@ -265,7 +279,7 @@ def load_staff(
 ) -> Staff:  # fmt: skip
     """`timezone`: the company's, for people who have none of their own."""
     people = _enabled(connection)
-    zones = {row.id: row.timezone or timezone for row in people}
+    zones = {row.id: _zone(row.timezone or timezone) for row in people}
     workers = _workers(connection, zones)
     rotations = load_rotations(connection, now)
     certificates = load_certificates(connection, now)
@@ -287,9 +301,13 @@ def may_work_on(connection: Connection, person_id: int, profile: str, now: int) 
 
 def keeps_rota(connection: Connection) -> bool:
     """Whether the company has said who may work on what, and when anybody is there."""
+    return bool(connection.execute(_rota_kept()).scalar())
+
+
+@cache
+def _rota_kept() -> sa.Select[Any]:
     times = sa.or_(sa.exists().where(schema.working_hours.c.id > 0), sa.exists().where(schema.rotation.c.id > 0))
-    kept = sa.select(sa.and_(sa.exists().where(schema.certificate.c.id > 0), times))
-    return bool(connection.execute(kept).scalar())
+    return sa.select(sa.and_(sa.exists().where(schema.certificate.c.id > 0), times))
 
 
 def _enabled(connection: Connection) -> Sequence[Row]:
@@ -315,23 +333,33 @@ def _workers(connection: Connection, zones: Mapping[int, str]) -> tuple[Worker, 
 
 
 def load_rotations(connection: Connection, now: int, back_ms: int = 0) -> tuple[Rotation, ...]:
-    """Those that have not ended, or ended at most so long ago. Who has left takes no turn."""
+    """Those that have not ended, or ended at most so long ago, and that begin within the longest window that duty is
+    worked out for. Who has left takes no turn."""
     c, o = schema.rotation.c, schema.duty_override.c
     there = {row.id for row in _enabled(connection)}
-    rows = connection.execute(
-        sa.select(schema.rotation).where(sa.or_(c.ends_at.is_(None), c.ends_at > now - back_ms)).order_by(c.id)
-    ).all()
+    lasts = sa.or_(c.ends_at.is_(None), c.ends_at > now - back_ms)
+    begins = c.starts_at < now + rota.MAX_WINDOW_MS
+    rows = connection.execute(sa.select(schema.rotation).where(lasts, begins).order_by(c.id)).all()
     overrides: dict[int, list[Override]] = {}
     for row in connection.execute(sa.select(schema.duty_override).order_by(o.id)):
         if row.person_id in there:
             overrides.setdefault(row.rotation_id, []).append(Override(row.person_id, row.from_at, row.until_at))
     return tuple(
         Rotation(
-            row.id, row.timezone, tuple(people), row.shift_h, row.handover_weekday, row.handover_minute,
+            row.id, _zone(row.timezone), tuple(people), row.shift_h, row.handover_weekday, row.handover_minute,
             row.starts_at, row.ends_at, tuple(overrides.get(row.id, ())),
         )
         for row in rows if (people := [one for one in row.people if one in there])
     )  # fmt: skip
+
+
+def _zone(name: str) -> str:
+    """A zone that this system no longer knows must not keep everybody from being found."""
+    try:
+        rota.zone_named(name)
+    except ValueError:
+        return "UTC"
+    return name
 
 
 def load_certificates(connection: Connection, now: int) -> dict[int, tuple[Certificate, ...]]:
@@ -358,6 +386,11 @@ def parts_of(connection: Connection, person_id: int) -> dict[str, Sequence[Row]]
     }
 
 
+def person_tag(row: Row | None, parts: Mapping[str, Sequence[Row]]) -> str:
+    """A person with all that is kept of them, as a short hash (ETag)."""
+    return tag_of(row or (), *(one for part in parts.values() for one in part))
+
+
 def person_row(connection: Connection, person_id: int) -> Row | None:
     return connection.execute(sa.select(schema.person).where(schema.person.c.id == person_id)).first()
 
@@ -382,11 +415,14 @@ def names(connection: Connection, person_ids: Collection[int]) -> dict[int, str]
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 
-def _existing(connection: Connection, person_id: int) -> Row:
-    row = person_row(connection, person_id)
-    if row is None:
+def _existing(connection: Connection, person_id: int, seen: str | None) -> None:
+    """Whoever is to be changed, locked: one change of a person at a time."""
+    c = schema.person.c
+    if connection.execute(sa.select(c.id).where(c.id == person_id).with_for_update()).first() is None:
         raise LookupError(f"there is no person {person_id}")
-    return row
+    if seen is not None:
+        row = person_row(connection, person_id)
+        refuse_stale(f"person {person_id}", seen, person_tag(row, parts_of(connection, person_id)))
 
 
 def _check_can_go(connection: Connection, person_id: int) -> None:

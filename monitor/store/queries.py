@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Connection,
     Row,
+    ScalarSelect,
     Select,
     String,
     and_,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
 )
@@ -137,6 +140,14 @@ def _running(now: int) -> ColumnElement[bool]:
     return and_(rental.c.starts_at <= now, or_(rental.c.ends_at.is_(None), rental.c.ends_at > now))
 
 
+def _rental_now(now: int) -> ScalarSelect[int]:
+    """A machine's running rental, and only one, so that whatever the record says no machine is there twice."""
+    r = rental.alias()
+    running = r.c.starts_at <= now, or_(r.c.ends_at.is_(None), r.c.ends_at > now)
+    latest = select(r.c.id).where(r.c.device_id == device.c.device_id, *running)
+    return latest.order_by(r.c.starts_at.desc(), r.c.id.desc()).limit(1).correlate(device).scalar_subquery()
+
+
 def _machines(scope: Scope) -> Select[*tuple[Any, ...]]:
     statement = (
         select(
@@ -151,7 +162,7 @@ def _machines(scope: Scope) -> Select[*tuple[Any, ...]]:
             customer.c.name.label("customer_name"),
         )
         .outerjoin(site, site.c.id == device.c.site_id)
-        .outerjoin(rental, and_(rental.c.device_id == device.c.device_id, _running(scope.now)))
+        .outerjoin(rental, rental.c.id == _rental_now(scope.now))
         .outerjoin(customer, customer.c.id == rental.c.customer_id)
     )
     return statement if scope.customer_id is None else statement.where(rental.c.customer_id == scope.customer_id)
@@ -182,23 +193,18 @@ def tickets(
 
 def pressing_tickets(connection: Connection, scope: Scope, *, device_id: str | None = None, limit: int) -> Rows:
     """Open tickets, the one with the least time left first; those without a running clock last, by severity."""
-    running = (
-        select(commitment.c.ticket_id, func.min(commitment.c.due_at).label("due_at"))
-        .where(commitment.c.met_at.is_(None), commitment.c.voided_at.is_(None))
-        .group_by(commitment.c.ticket_id)
-        .subquery()
-    )
     gravity = case({severity.value: n for n, severity in enumerate(Severity)}, value=ticket.c.severity)
-    statement = (
-        _tickets(scope)
-        .outerjoin(running, running.c.ticket_id == ticket.c.id)
-        .where(ticket.c.status.not_in(ENDED))
-        .order_by(running.c.due_at.is_(None), running.c.due_at, gravity, ticket.c.id)
-        .limit(limit)
-    )
+    statement = _tickets(scope).where(ticket.c.status.not_in(ENDED))
     if device_id is not None:
         statement = statement.where(ticket.c.device_id == device_id)
-    return connection.execute(statement).all()
+    c = ticket.c
+    # Two statements, for each finds its own by an index, and together they would sort all that is open.
+    pressing = statement.where(c.due_at.is_not(None)).order_by(c.due_at, gravity, c.id).limit(limit)
+    rows = list(connection.execute(pressing))
+    if len(rows) < limit:
+        others = statement.where(c.due_at.is_(None)).order_by(gravity, c.id).limit(limit - len(rows))
+        rows += connection.execute(others)
+    return rows
 
 
 def ticket_row(connection: Connection, scope: Scope, ticket_id: int) -> AnyRow | None:
@@ -393,11 +399,11 @@ def rentals(connection: Connection, scope: Scope, *, before: int | None = None, 
     return connection.execute(statement.order_by(rental.c.id.desc()).limit(limit)).all()
 
 
-def rental_row(connection: Connection, rental_id: int) -> AnyRow:
+def rental_row(connection: Connection, rental_id: int) -> AnyRow | None:
     statement = select(rental, customer.c.name.label("customer_name")).join(
         customer, customer.c.id == rental.c.customer_id
     )
-    return connection.execute(statement.where(rental.c.id == rental_id)).one()
+    return connection.execute(statement.where(rental.c.id == rental_id)).one_or_none()
 
 
 def sites(connection: Connection, *, after: int = 0, limit: int) -> Rows:
@@ -446,15 +452,26 @@ def rejections(
 # --- what pages follow ---------------------------------------------------------------------------------------------
 
 
+NOT_ON_THE_WAY = "change.id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 20"
+"""On PostgreSQL a change is numbered by its transaction first (see the migration), and its number may come later than
+higher ones. What is below all transactions that still run is complete."""
+
+
+def _complete(connection: Connection) -> tuple[ColumnElement[bool], ...]:
+    """What nothing can come before any more; SQLite commits one transaction after the other anyway."""
+    return (literal_column(NOT_ON_THE_WAY, Boolean),) if connection.dialect.name == "postgresql" else ()
+
+
 def last_change(connection: Connection) -> int:
-    newest: int | None = connection.execute(select(func.max(change.c.id))).scalar_one()
+    """The last change that all before it are known of."""
+    newest: int | None = connection.execute(select(func.max(change.c.id)).where(*_complete(connection))).scalar_one()
     return newest or 0
 
 
 def changes(connection: Connection, scope: Scope, *, after: int, limit: int) -> Rows:
     """What changed since, the oldest first. A customer hears what happened to the machines on hire to them now, and
     to the tickets of those rentals, since each rental began."""
-    statement = select(change).where(change.c.id > after)
+    statement = select(change).where(change.c.id > after, *_complete(connection))
     if scope.customer_id is not None:
         of_ticket = (
             select(ticket.c.rental_id).where(ticket.c.id == change.c.ticket_id).correlate(change).scalar_subquery()

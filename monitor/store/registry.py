@@ -3,7 +3,7 @@ process polls, so that it takes effect at once everywhere."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -69,9 +69,17 @@ def changing(database: Database) -> Iterator[Connection]:
         raise_version(connection)
 
 
-def tag_of(row: sa.Row[*tuple[Any, ...]]) -> str:
-    """What a row says, as a short hash: another one after every change (ETag)."""
-    return hashlib.sha256(json.dumps(list(row), ensure_ascii=True).encode()).hexdigest()[:16]
+def tag_of(*rows: Iterable[Any]) -> str:
+    """What these rows say, as a short hash: another one after every change (ETag)."""
+    said = json.dumps([list(row) for row in rows], ensure_ascii=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def refuse_stale(what: str, seen: str | None, tag: str) -> None:
+    """Raises Stale where something is to be changed by somebody who read it as `seen` (None: whatever it is), and its
+    tag is another one now. To be asked once it is locked."""
+    if seen not in (None, tag):
+        raise Stale(f"{what} has changed since you read it", tag)
 
 
 class Registry:
@@ -114,8 +122,7 @@ class Registry:
             row = connection.execute(sa.select(schema.site).where(c.id == site_id).with_for_update()).first()
             if row is None:
                 raise LookupError(f"there is no site {site_id}")
-            if seen is not None and seen != tag_of(row):
-                raise Stale(f"site {site_id} has changed since you read it", tag_of(row))
+            refuse_stale(f"site {site_id}", seen, tag_of(row))
             before = {name: row._mapping[name] for name in changes}
             if before == dict(changes):
                 return
@@ -234,6 +241,7 @@ class Registry:
         _check_choice("lang", lang, LANGS)
         check_email(email)
         with self._change() as connection:
+            lock_machines(connection, [device_id])
             _device(connection, device_id)
             customer_id = _customer(connection, customer, email, lang)
             # The machines' notices go to whom the newest rental names.
@@ -257,6 +265,15 @@ class Registry:
             return None
         connection.execute(sa.update(schema.rental).where(*running).values(ends_at=max(now, row.starts_at)))
         return {"rental_id": row.id, "customer_id": row.customer_id, "starts_at": row.starts_at, "ends_at": now}
+
+
+def lock_machines(connection: Connection, device_ids: Collection[str]) -> dict[str, sa.Row[*tuple[Any, ...]]]:
+    """Those of these machines that there are, by id, locked until the transaction ends (PostgreSQL): of two rentals of
+    a machine that are written at the same moment the second one sees the first."""
+    c = schema.device.c
+    # Always in the same order, so that two who lock the same machines do not wait for each other.
+    locked = sa.select(schema.device).where(c.device_id.in_(device_ids)).order_by(c.device_id).with_for_update()
+    return {row.device_id: row for row in connection.execute(locked)}
 
 
 def rental_between(

@@ -368,6 +368,8 @@ progress = Table(
 # A fault that comes back after its ticket was resolved is a new promise: a ticket, clocks and alerts of its own.
 OPEN_TICKET = "status NOT IN ('resolved', 'closed', 'cancelled')"
 
+UNHIRED = f"rental_id IS NULL AND device_id IS NOT NULL AND {OPEN_TICKET}"
+
 ticket = Table(
     "ticket",
     metadata,
@@ -398,6 +400,10 @@ ticket = Table(
     Column("borne_by", String(40), nullable=True),
     Column("parts", JSON, nullable=True),
     Column("outcome", String(12), nullable=True),
+    # When the customer was promised that the technician comes.
+    _at("visit_at"),
+    # The first due time of its running clocks, kept with them (cases.note_due); null: none runs.
+    _at("due_at"),
     # Raised with every change: what If-Match is compared with.
     Column("revision", Integer, nullable=False, default=0),
     # The ticket that took its faults over.
@@ -423,6 +429,9 @@ ticket = Table(
           postgresql_where=text(f"device_id IS NULL AND {OPEN_TICKET}")),
     Index("ix_ticket_device", "device_id", "opened_at"),
     Index("ix_ticket_status", "status", "id"),
+    Index("ix_ticket_unhired", "id", sqlite_where=text(UNHIRED), postgresql_where=text(UNHIRED)),
+    Index("ix_ticket_due", "due_at", sqlite_where=text("due_at IS NOT NULL"),
+          postgresql_where=text("due_at IS NOT NULL")),
 )  # fmt: skip
 
 HELD = "held_until IS NOT NULL AND cleared_at IS NULL"
@@ -643,6 +652,8 @@ move = Table(
 
 RUNNING = "met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL"
 
+CROSSES = "next_at IS NOT NULL"
+
 FORESEEN = f"{RUNNING} AND breached_at IS NULL AND feared_at IS NULL"
 
 # A promise with a clock. One stop, one breach, or one void; a breach carries due_at, never the moment of noticing.
@@ -670,13 +681,15 @@ commitment = Table(
     Column("turn", Integer, nullable=False, default=0),
     # Since when it stands still for the customer; due_at is then as if that were over at once.
     _at("paused_since"),
+    # When it next runs into something (desk/commitments.next_at); null: there is nothing more to come.
+    _at("next_at"),
     # When it was last looked at whether it can be kept (desk/feasibility.py), and when that was first in doubt.
     Column("foreseen_at", BigInteger, nullable=False, default=0),
     _at("feared_at"),
     UniqueConstraint("ticket_id", "kind", "turn"),
     CheckConstraint("breached_at IS NULL OR breached_at = due_at", name="breached_when_due"),
     CheckConstraint("met_at IS NULL OR voided_at IS NULL", name="one_stop"),
-    Index("ix_commitment_running", "due_at", sqlite_where=text(RUNNING), postgresql_where=text(RUNNING)),
+    Index("ix_commitment_next", "next_at", sqlite_where=text(CROSSES), postgresql_where=text(CROSSES)),
     Index("ix_commitment_foreseen", "foreseen_at", sqlite_where=text(FORESEEN), postgresql_where=text(FORESEEN)),
 )  # fmt: skip
 
@@ -736,7 +749,6 @@ notice = Table(
     Index("ix_notice_person", "person_id", "deliver_at"),
     Index("ix_notice_due", "next_try_at", sqlite_where=text("status = 'queued'"),
           postgresql_where=text("status = 'queued'")),
-    Index("ix_notice_heard", "person_id", "deliver_at"),
 )  # fmt: skip
 
 # --- access, and what is remembered of it --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from monitor.store import schema
 from monitor.store.database import Database
-from monitor.store.registry import Conflict, Refused, changing, check_text, write_audit
+from monitor.store.registry import Conflict, Refused, changing, check_text, refuse_stale, tag_of, write_audit
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -56,16 +56,16 @@ class Windows:
             _tell_pages(connection, window.device_id, now)
         return window_id
 
-    def cancel(self, window_id: int, now: int) -> None:
+    def cancel(self, window_id: int, now: int, *, seen: str | None = None) -> None:
         """It was declared by mistake, or will not be: one that is not over does not count any more."""
         with changing(self.database) as connection:
-            row = _standing(connection, window_id, now)
+            row = _standing(connection, window_id, now, seen)
             self._change(connection, row, "window_cancelled", {"cancelled_at": now}, now)
 
-    def end_now(self, window_id: int, now: int) -> None:
+    def end_now(self, window_id: int, now: int, *, seen: str | None = None) -> None:
         """The work is done, or the machine has arrived, sooner than was thought."""
         with changing(self.database) as connection:
-            row = _standing(connection, window_id, now)
+            row = _standing(connection, window_id, now, seen)
             if row.starts_at >= now:
                 raise Conflict(f"maintenance window {window_id} has not begun; it can be cancelled")
             self._change(connection, row, "window_ended", {"ends_at": now}, now)
@@ -145,12 +145,14 @@ def _check_place(connection: Connection, window: Window) -> None:
         )
 
 
-def _standing(connection: Connection, window_id: int, now: int) -> Row:
-    """A window that is to come or runs. Raises LookupError or Conflict."""
+def _standing(connection: Connection, window_id: int, now: int, seen: str | None) -> Row:
+    """A window that is to come or runs. Raises LookupError, Conflict, or Stale where it was read as `seen`, and its tag
+    is another one now."""
     w = schema.maintenance_window
     row = connection.execute(sa.select(w).where(w.c.id == window_id).with_for_update()).first()
     if row is None:
         raise LookupError(f"there is no maintenance window {window_id}")
+    refuse_stale(f"maintenance window {window_id}", seen, tag_of(row))
     if row.cancelled_at is not None or row.ends_at <= now:
         raise Conflict(f"maintenance window {window_id} is {'cancelled' if row.cancelled_at is not None else 'over'}")
     return row

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from monitor.desk.dispatch import Code, Position
+from monitor.desk.notices import moment
 from monitor.desk.rota import EVERY_DAY, Rotation, WorkingHours
 from monitor.desk.tickets import NotPossible
 from monitor.detect import Finding
@@ -139,9 +140,11 @@ def test_P1_where_nobody_who_is_certified_is_there_the_manager_hears_at_once(wor
 def test_R7_a_company_without_a_rota_alerts_all_its_technicians(world: World) -> None:
     world.person("Bo", "technician")
     dead(world)
-    world.forward(minutes=30, every_s=60)
+    world.forward(minutes=14, every_s=60)
+    assert (asked(world), to(world, "untaken")) == (["tian", "bo"], [])
+    world.forward(minutes=16, every_s=60)
     assert asked(world) == ["tian", "bo"]
-    assert to(world, "untaken") == []
+    assert to(world, "untaken") == [MANAGER, OPS]
 
 
 def test_R7_of_an_urgent_ticket_operators_hear_first_and_then_people_are_asked(staffed: World) -> None:
@@ -289,6 +292,20 @@ def test_R7_a_merged_ticket_pages_nobody(staffed: World) -> None:
 
 
 # --- an acceptance that leads nowhere ------------------------------------------------------------------------------
+
+
+def test_R8_a_visit_that_was_agreed_is_told_to_the_customer_and_awaited_until_then(staffed: World) -> None:
+    ticket_id = dead(staffed)
+    visit_at = staffed.now + 20 * HOUR
+    staffed.act(ticket_id, "accept", technician_id=TIAN, visit_at=visit_at)
+    staffed.forward(hours=19, every_s=600)
+    (ticket,) = staffed.rows(schema.ticket, id=ticket_id)
+    assert (ticket.status, ticket.technician_id, ticket.visit_at) == ("accepted", TIAN, visit_at)
+    (told,) = staffed.letters("technician_arranged")
+    when = [moment(at, "Asia/Shanghai", "en") for at in (visit_at, visit_at + HOUR)]
+    assert all(one in told["body"] for one in when)
+    staffed.forward(hours=2, every_s=60)
+    assert staffed.rows(schema.ticket, id=ticket_id)[0].visit_at is None, "it was agreed with somebody who did not come"
 
 
 def test_R9_an_acceptance_without_progress_is_reminded_of_and_expires(staffed: World) -> None:

@@ -46,7 +46,7 @@ def test_R7_the_whole_course_of_a_ticket_that_nobody_takes_in_time(world: World)
     assert world.told() == sorted([
         *to("dispatch_alert", TECHNICIAN), *to("fault_noticed", CUSTOMER), *to("breach_warning", TECHNICIAN, OPS),
         *to("breach", OPS, MANAGER), *to("fault_resolved", CUSTOMER), *to("technician_arranged", CUSTOMER),
-        *to("technician_on_site", CUSTOMER),
+        *to("technician_on_site", CUSTOMER), *to("untaken", MANAGER, OPS),
     ])  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def test_R7_R9_restarts_at_any_point_send_nothing_twice_and_forget_nothing(world
     assert world.told() == sorted([
         *to("dispatch_alert", TECHNICIAN), *to("fault_noticed", CUSTOMER), *to("breach_warning", TECHNICIAN, OPS),
         *to("breach", OPS, MANAGER), *to("fault_resolved", CUSTOMER), *to("technician_arranged", CUSTOMER),
-        *to("technician_on_site", CUSTOMER),
+        *to("technician_on_site", CUSTOMER), *to("untaken", MANAGER, OPS),
     ])  # fmt: skip
     assert {notice.status for notice in world.rows(schema.notice)} == {"sent"}
 
@@ -227,4 +227,8 @@ def test_R7_a_notice_waits_for_a_channel_that_is_away_and_goes_out_once(world: W
     file.rmdir()
     world.restart(away_s=60)
     world.forward(minutes=20, every_s=60)
-    assert world.told() == [("dispatch_alert", TECHNICIAN), ("fault_noticed", CUSTOMER)]
+    assert world.told() == [
+        *to("dispatch_alert", TECHNICIAN),
+        *to("fault_noticed", CUSTOMER),
+        *to("untaken", MANAGER, OPS),
+    ]

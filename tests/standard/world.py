@@ -151,6 +151,8 @@ class World:
             how.setdefault("resolution", RESOLUTION)
         if verb == "cancel":
             how.setdefault("reason", "other")
+        if verb == "pause":
+            how.setdefault("until_at", self.now + 48 * 3_600_000)
         self.desk.act(ticket_id, Verb(verb), "test", self.now, **how)
 
     def observe(self, *arrivals: Arrival) -> None:

@@ -467,6 +467,8 @@ def upgrade() -> None:
         sa.Column("borne_by", sa.String(length=40), nullable=True),
         sa.Column("parts", sa.JSON(), nullable=True),
         sa.Column("outcome", sa.String(length=12), nullable=True),
+        sa.Column("visit_at", sa.BigInteger(), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("merged_into", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("recurrences", sa.Integer(), nullable=False),
@@ -491,7 +493,25 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("ticket", schema=None) as batch_op:
         batch_op.create_index("ix_ticket_device", ["device_id", "opened_at"], unique=False)
+        batch_op.create_index(
+            "ix_ticket_due",
+            ["due_at"],
+            unique=False,
+            sqlite_where=sa.text("due_at IS NOT NULL"),
+            postgresql_where=sa.text("due_at IS NOT NULL"),
+        )
         batch_op.create_index("ix_ticket_status", ["status", "id"], unique=False)
+        batch_op.create_index(
+            "ix_ticket_unhired",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text(
+                "rental_id IS NULL AND device_id IS NOT NULL AND status NOT IN ('resolved', 'closed', 'cancelled')"
+            ),
+            postgresql_where=sa.text(
+                "rental_id IS NULL AND device_id IS NOT NULL AND status NOT IN ('resolved', 'closed', 'cancelled')"
+            ),
+        )
         batch_op.create_index(
             "uq_ticket_open",
             ["device_id", "kind", "subject"],
@@ -597,6 +617,7 @@ def upgrade() -> None:
         sa.Column("warns", sa.JSON(), nullable=False),
         sa.Column("turn", sa.Integer(), nullable=False),
         sa.Column("paused_since", sa.BigInteger(), nullable=True),
+        sa.Column("next_at", sa.BigInteger(), nullable=True),
         sa.Column("foreseen_at", sa.BigInteger(), nullable=False),
         sa.Column("feared_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("breached_at IS NULL OR breached_at = due_at", name=op.f("ck_commitment_breached_when_due")),
@@ -618,11 +639,11 @@ def upgrade() -> None:
             ),
         )
         batch_op.create_index(
-            "ix_commitment_running",
-            ["due_at"],
+            "ix_commitment_next",
+            ["next_at"],
             unique=False,
-            sqlite_where=sa.text("met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL"),
-            postgresql_where=sa.text("met_at IS NULL AND voided_at IS NULL AND paused_since IS NULL"),
+            sqlite_where=sa.text("next_at IS NOT NULL"),
+            postgresql_where=sa.text("next_at IS NOT NULL"),
         )
 
     op.create_table(
@@ -753,7 +774,6 @@ def upgrade() -> None:
             postgresql_where=sa.text("status = 'queued'"),
         )
         batch_op.create_index(batch_op.f("ix_notice_gathered_in"), ["gathered_in"], unique=False)
-        batch_op.create_index("ix_notice_heard", ["person_id", "deliver_at"], unique=False)
         batch_op.create_index("ix_notice_person", ["person_id", "deliver_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_notice_ticket_id"), ["ticket_id"], unique=False)
 
@@ -897,6 +917,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_evidence_copy_ticket_id"), ["ticket_id"], unique=False)
 
     _append_only()
+    _one_rental_at_a_time()
+    _changes_in_order()
 
 
 def _append_only() -> None:
@@ -915,6 +937,46 @@ def _append_only() -> None:
         op.execute(
             f"CREATE TRIGGER audit_kept_{change.lower()} BEFORE {change} ON audit "
             "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
+        )
+
+
+OVERLAPS = (
+    "SELECT 1 FROM rental r WHERE r.device_id = NEW.device_id AND r.id <> NEW.id "
+    "AND (NEW.ends_at IS NULL OR r.starts_at < NEW.ends_at) AND (r.ends_at IS NULL OR r.ends_at > NEW.starts_at) "
+    "AND (r.ends_at IS NULL OR r.ends_at > r.starts_at) AND (NEW.ends_at IS NULL OR NEW.ends_at > NEW.starts_at)"
+)
+
+
+def _one_rental_at_a_time() -> None:
+    """A machine is on hire to one customer at a time; a rental that ended when it began covers no moment."""
+    if op.get_bind().dialect.name == "postgresql":
+        # Of two that are written at the same moment the second one waits, and then sees the first.
+        op.execute(
+            "CREATE FUNCTION one_rental_at_a_time() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "PERFORM 1 FROM device WHERE device_id = NEW.device_id FOR NO KEY UPDATE; "
+            f"IF EXISTS ({OVERLAPS}) THEN RAISE EXCEPTION 'two rentals of one machine' "
+            "USING ERRCODE = 'exclusion_violation'; END IF; RETURN NEW; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER rental_alone BEFORE INSERT OR UPDATE OF device_id, starts_at, ends_at ON rental "
+            "FOR EACH ROW EXECUTE FUNCTION one_rental_at_a_time()"
+        )
+        return
+    # Before it is inserted a row has no id yet.
+    for when in ("AFTER INSERT", "AFTER UPDATE OF device_id, starts_at, ends_at"):
+        op.execute(
+            f"CREATE TRIGGER rental_alone_{when.split()[1].lower()} {when} ON rental WHEN EXISTS ({OVERLAPS}) "
+            "BEGIN SELECT RAISE(ABORT, 'two rentals of one machine'); END"
+        )
+
+
+def _changes_in_order() -> None:
+    """Number changes by their transaction first: then those of all that have ended are complete below the number of the
+    oldest one that still runs, whichever was committed first. SQLite writes one transaction after the other."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "ALTER TABLE change ALTER COLUMN id SET DEFAULT "
+            "(pg_current_xact_id()::text::bigint << 20) + (nextval('change_id_seq') & 1048575)"
         )
 
 
