@@ -26,6 +26,10 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="fettle" org.opencontainers.image.licenses="Apache-2.0"
+# What PDFs are drawn with: Pango, and a font that has Chinese.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 fonts-noto-cjk \
+ && rm -rf /var/lib/apt/lists/*
 # A fixed number, so that volumes keep their owner. New volumes take these folders' owner and mode over.
 RUN groupadd --gid 10001 fettle \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin fettle \

@@ -184,7 +184,7 @@ def guesses_of(request: Request) -> Guesses:
     return guesses
 
 
-BY_LINK = ("/c/", "/m/", "/answer/")
+BY_LINK = ("/c/", "/m/", "/answer/", "/calendar/")
 """Pages that a signed link opens: the link is in their address, and shows who asks."""
 BY_LINK_HEADERS = {"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow"}
 

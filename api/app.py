@@ -12,20 +12,29 @@ from starlette.exceptions import HTTPException
 from api import (
     answers,
     backtests,
+    calendar,
     choices,
     commands,
     customers,
     devices,
     dispatching,
+    exports,
+    file,
     fleet,
     handover,
     hire,
+    inspections,
     links,
+    maintenance,
+    moves,
     pages,
     people,
     probes,
     quality,
     registers,
+    reliability,
+    reports,
+    spot_checks,
     stream,
     tickets,
     windows,
@@ -59,6 +68,9 @@ def create_app(api: Api) -> FastAPI:
     app.state.reports = Reports()
     app.state.streams = set()
     app.state.backtesting = Lock()
+    app.state.printing = Lock()
+    app.state.analysing = Lock()
+    app.state.reporting = Lock()
     app.state.words = {lang: Words(lang, api.zone) for lang in LANGS}
     app.state.templates = {lang: words.environment() for lang, words in app.state.words.items()}
     for part in (
@@ -72,9 +84,18 @@ def create_app(api: Api) -> FastAPI:
         dispatching,
         handover,
         hire,
+        inspections,
+        spot_checks,
         windows,
+        maintenance,
+        calendar,
         choices,
         quality,
+        reliability,
+        reports,
+        file,
+        moves,
+        exports,
         stream,
         probes,
         links,
@@ -138,6 +159,7 @@ def answer_invalid(request: Request, error: Exception) -> Response:
 NAMED = {
     "device_id": "machine", "ticket_id": "ticket", "name": "profile", "site_id": "site", "rental_id": "rental",
     "window_id": "maintenance window", "person_id": "person", "rotation_id": "rotation", "customer_id": "customer",
+    "inspection_id": "inspection", "order_id": "work order", "feed_id": "calendar", "month": "month",
 }  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 from starlette.requests import HTTPConnection
 
-from api.past import Past, Pasts
 from monitor.devices import Profile
 from monitor.store.access import Role, Visitor
 from monitor.store.database import Database
@@ -45,7 +44,6 @@ class Api:
     """What /metrics shows; the process may have put its own figures in."""
     stopping: Callable[[], bool] = lambda: False
     """True once the process is going down: open streams end then, so that it need not wait for them."""
-    pasts: Pasts = field(default_factory=Pasts)
     hotline: str = ""
     """The telephone number that customers are shown; none: ''."""
 
@@ -64,9 +62,6 @@ class Api:
         if visitor.role is not Role.CUSTOMER:
             return Scope(self.clock())
         return Scope(self.clock(), visitor.customer_id if visitor.customer_id is not None else 0)
-
-    def past(self, scope: Scope) -> Past:
-        return self.pasts.of(scope, self.reading)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fastapi import Request
 from pydantic import JsonValue
@@ -206,6 +207,10 @@ NOTICE_KINDS = {
     "untaken": N_("told that nobody has taken it"),
     "at_risk": N_("promise at risk"),
     "handover": N_("shift hand-over"),
+    "maintenance_overdue": N_("maintenance overdue"),
+    "availability_at_risk": N_("availability at risk"),
+    "work_assigned": N_("work order given to somebody"),
+    "monthly_report": N_("monthly report"),
 }
 
 NOTICE_STATUSES = {
@@ -386,11 +391,161 @@ PHASES = {
     "clearing": N_("until after the end"),
 }
 
+# The machine's file (E5): what an entry is about, and what happened.
+FILE_KINDS = {
+    "machine": N_("The machine itself"),
+    "move": N_("Where it stands"),
+    "firmware": N_("Firmware"),
+    "credential": N_("Its cards"),
+    "rental": N_("Hire"),
+    "inspection": N_("Inspections"),
+    "fault": N_("Faults"),
+    "ticket": N_("Tickets"),
+    "part": N_("Parts"),
+    "report": N_("What people reported"),
+    "maintenance": N_("Maintenance"),
+    "meter": N_("Hour meter"),
+    "window": N_("Declared windows"),
+    "self_test": N_("Self-tests"),
+    "spot_check": N_("Spot checks"),
+}
+
+FILED = {
+    "machine.added": N_("Added to the fleet"),
+    "machine.first_heard": N_("Heard for the first time"),
+    "machine.retired": N_("Retired"),
+    "move.stands": N_("Stands at"),
+    "firmware.runs": N_("Firmware"),
+    "credential.issued": N_("Card issued"),
+    "credential.ended": N_("Card refused from here on"),
+    "credential.revoked": N_("All of its cards refused"),
+    "rental.began": N_("Hire began"),
+    "rental.ended": N_("Hire ended"),
+    "rental.handed_over": N_("Handed over to the customer"),
+    "inspection.hand_over": N_("Inspected before hand-over"),
+    "inspection.return": N_("Inspected on return"),
+    "inspection.spot_check": N_("Inspected in use"),
+    "inspection.voided": N_("Inspection voided"),
+    "fault.opened": N_("Fault began"),
+    "fault.cleared": N_("Fault cleared"),
+    "ticket.opened": N_("Ticket opened"),
+    "ticket.resolution": N_("What it was"),
+    "part.fitted": N_("Parts fitted"),
+    "report.reported": N_("Problem reported"),
+    "maintenance.ordered": N_("Maintenance asked for"),
+    "maintenance.done": N_("Maintenance done"),
+    "spot_check.drawn": N_("Drawn for a spot check"),
+    "spot_check.done": N_("Spot check done"),
+    "meter.read": N_("Hour meter read"),
+    "window.maintenance": N_("Maintenance declared"),
+    "window.transport": N_("Transport declared"),
+    "self_test.diagnose": N_("Self-test asked for"),
+}
+
+# Safety inspections and the hand-over gate (E2, E3, E6).
+INSPECTION_KINDS = {
+    "hand_over": N_("Inspection for hand-over"),
+    "return": N_("Inspection at return"),
+    "spot_check": N_("Spot check in use"),
+}
+
+INSPECTION_VERDICTS = {
+    "pass": N_("in order"),
+    "fail": N_("not in order"),
+    "not_applicable": N_("does not apply"),
+    "left_out": N_("left out"),
+}
+
+INSPECTION_REASONS = {
+    "found": N_("found by the inspector"),
+    "missing": N_("not looked at"),
+    "too_low": N_("below what is allowed"),
+    "too_high": N_("above what is allowed"),
+    "not_a_number": N_("no figure"),
+    "must_apply": N_("applies to every machine of this model"),
+    "no_reason": N_("does not apply, and no reason was given"),
+    "no_reference": N_("no photo can be found by it"),
+}
+
+COURSES = {
+    "same": N_("as before"),
+    "changed": N_("changed"),
+    "damage": N_("damage"),
+    "faulty_before": N_("not in order before"),
+    "mended": N_("in order again"),
+    "not_compared": N_("looked at only once"),
+}
+
+OBSTACLES = {
+    "handed_over": N_("The machine was handed over already: %(handed_over_at)s."),
+    "rental_over": N_("The rental is over since %(ends_at)s."),
+    "too_early": N_("The rental begins only %(starts_at)s."),
+    "retired": N_("The machine is retired."),
+    "cut_off": N_("The machine's cards were ended: it cannot connect."),
+    "on_hire": N_("The machine is on hire now, by rental %(rental_id)s."),
+    "in_window": N_("The machine is in a declared window (%(what)s) until %(ends_at)s."),
+    "no_inspection": N_("There is no inspection for hand-over since %(since_at)s."),
+    "inspection_old": N_("The inspection of %(inspected_at)s is too old."),
+    "inspection_failed": N_("Inspection %(inspection_id)s found something not in order."),
+    "maintenance_overdue": N_("Maintenance is overdue since %(overdue_at)s: %(title)s."),
+    "critical_fault": N_("A fault is open: %(fault)s."),
+    "no_self_test": N_("The machine has answered no self-test lately: ask it for one."),
+    "self_test_failed": N_("The machine could not test itself: %(answered_at)s."),
+    "not_heard": N_("The machine was not heard in the last minutes."),
+}
+
+WINDOW_KINDS = {"maintenance": N_("maintenance"), "transport": N_("transport")}
+
+# Maintenance (E4).
+UPKEEP_STATES = {
+    "not_due": N_("not due"),
+    "due_soon": N_("due soon"),
+    "due": N_("due now"),
+    "overdue": N_("overdue"),
+}
+
+TRIGGERS = {
+    "calendar": N_("by the calendar"),
+    "hours": N_("by running hours"),
+    "starts": N_("by starts"),
+    "condition": N_("a trend in its readings"),
+    "by_hand": N_("asked for by hand"),
+    "draw": N_("drawn for a spot check"),
+}
+
+SURE = {
+    "known": N_("certain"),
+    "by_use": N_("reckoned from its use of late"),
+    "calendar_only": N_("too little is known of its use"),
+}
+
+ORDER_STATUSES = {"open": N_("open"), "done": N_("done"), "cancelled": N_("cancelled")}
+
+UPKEEP_RESULTS = {"ok": N_("in order"), "not_ok": N_("not in order"), "not_applicable": N_("does not apply")}
+
 TABLES = (
+    UPKEEP_STATES, TRIGGERS, SURE, ORDER_STATUSES, UPKEEP_RESULTS,
     KINDS, OUTLOOKS, DESERVED, CERTAINTIES, ALTERNATIVES, CLUES, COPY_REASONS, PHASES, CONDITIONS, STATUSES,
     SEVERITIES, CLOCKS, NEXT_STEPS, VERBS, DONE, ORIGINS, ACTORS, WAITS, OUTCOMES, LINKS, CONNECTIONS, MACHINE_STATES,
-    NOTICE_KINDS, NOTICE_STATUSES, EVIDENCE, REASONS, CONDITIONS_TOLD, STATUSES_TOLD,
+    NOTICE_KINDS, NOTICE_STATUSES, EVIDENCE, REASONS, CONDITIONS_TOLD, STATUSES_TOLD, FILE_KINDS, FILED,
+    INSPECTION_KINDS, INSPECTION_VERDICTS, INSPECTION_REASONS, COURSES, OBSTACLES, WINDOW_KINDS,
 )  # fmt: skip
+
+
+class Titled(Protocol):
+    """What has a title in both languages."""
+
+    title_en: str
+    title_zh: str
+
+
+class Used(Protocol):
+    """A forecast from how a machine is used."""
+
+    sure: str
+    use_h_per_day: float | None
+    left_h: float | None
+    left_starts: int | None
 
 
 @dataclass(frozen=True)
@@ -417,6 +572,37 @@ class Labels:
         if found is None:
             return profile or ""
         return found.title_zh if self.words.lang == "zh" and found.title_zh else found.title
+
+    def title(self, one: Titled) -> str:
+        """What has a title in both languages."""
+        return one.title_zh if self.words.lang == "zh" else one.title_en
+
+    def date(self, at: int) -> str:
+        """A day with its year: what is planned may lie far ahead."""
+        return self.words.stamp(at)[:10]
+
+    def upkeep_state(self, code: str) -> str:
+        return self._of(UPKEEP_STATES, code)
+
+    def trigger(self, code: str) -> str:
+        return self._of(TRIGGERS, code)
+
+    def order_status(self, code: str) -> str:
+        return self._of(ORDER_STATUSES, code)
+
+    def upkeep_result(self, code: str) -> str:
+        return self._of(UPKEEP_RESULTS, code)
+
+    def upkeep_use(self, one: Used) -> str:
+        """How sure a forecast is, and what it rests on."""
+        say, said = self.words.say, [self._of(SURE, one.sure)]
+        if one.use_h_per_day is not None:
+            said.append(say("%(hours)s h a day", hours=self.words.figure(one.use_h_per_day)))
+        if one.left_h is not None:
+            said.append(say("%(hours)s h left", hours=self.words.figure(one.left_h)))
+        if one.left_starts is not None:
+            said.append(say("%(number)s starts left", number=one.left_starts))
+        return " · ".join(said)
 
     def next_step(self, status: str, clock: str | None) -> str:
         text = CLOCKS.get(clock, "") if clock else ""
@@ -562,6 +748,16 @@ class Labels:
     def wait_reason(self, code: str) -> str:
         return self._of(WAITS, code)
 
+    def origin(self, code: str) -> str:
+        return self._of(ORIGINS, code)
+
+    def file_kind(self, code: str) -> str:
+        return self._of(FILE_KINDS, code)
+
+    def filed(self, kind: str, what: str) -> str:
+        """What an entry of a machine's file says; the steps of tickets have their own words."""
+        return self._of(FILED, f"{kind}.{what}") if f"{kind}.{what}" in FILED else self.done(what)
+
     def outcome(self, code: str) -> str:
         return self._of(OUTCOMES, code)
 
@@ -572,6 +768,43 @@ class Labels:
         """Why somebody took a step, or how a report came: ours, but of a false alarm from the operators' list."""
         table = {"pause": WAITS, "report": ORIGINS}.get(verb)
         return "" if not reason else self._of(table, reason) if table else chosen(reason)
+
+    # --- inspections and the gate ---
+
+    def inspection(self, code: str) -> str:
+        return self._of(INSPECTION_KINDS, code)
+
+    def verdict(self, code: str) -> str:
+        return self._of(INSPECTION_VERDICTS, code)
+
+    def fails_for(self, code: str) -> str:
+        return self._of(INSPECTION_REASONS, code)
+
+    def course(self, code: str) -> str:
+        return self._of(COURSES, code)
+
+    def item(self, title: str, title_zh: str) -> str:
+        """An item of a checklist, which has its own words."""
+        return title_zh if self.words.lang == "zh" and title_zh else title
+
+    def allowed(self, low: float | None, high: float | None, unit: str) -> str:
+        """The limits of a measured value."""
+        figure = self.words.figure
+        if low is not None and high is not None:
+            return f"{figure(low)} {NOTHING} {figure(high)} {unit}".strip()
+        return f"≥ {figure(low)} {unit}".strip() if low is not None else f"≤ {figure(high)} {unit}".strip()
+
+    def obstacle(self, code: str, facts: Mapping[str, int | str], profile: str) -> str:
+        """What stands in the way of a hand-over, in a sentence."""
+        told: dict[str, int | str] = {
+            key: self.words.moment(value) if key.endswith("_at") and isinstance(value, int) else value
+            for key, value in facts.items()
+        }
+        told["what"] = self._of(WINDOW_KINDS, str(facts.get("what", "")))
+        told["title"] = self.item(str(facts.get("title_en", "")), str(facts.get("title_zh", "")))
+        if "kind" in facts:
+            told["fault"] = self.fault(str(facts.get("kind", "")), str(facts.get("subject", "")), None, profile)
+        return self.words.say(OBSTACLES[code], **told) if code in OBSTACLES else code
 
     # --- how we know ---
 

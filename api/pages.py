@@ -20,7 +20,7 @@ from api.words import LANG_COOKIE, Words, wanted_lang
 from monitor.desk.choices import LISTS
 from monitor.desk.tickets import Outcome, Status, Verb
 from monitor.devices import Profile
-from monitor.store import cases, queries
+from monitor.store import cases, inspections, queries
 from monitor.store.access import SESSION_HOURS, Role, Visitor, end_session, redeem_login_link
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -40,6 +40,7 @@ FOLDED = (Verb.RESOLVE, Verb.PAUSE, Verb.CANCEL, Verb.MERGE, Verb.LINK, Verb.COR
 """Steps that need to be told something, or are seldom taken: each is a fold with a form of its own."""
 OPEN_SHOWN = 200
 DRAWN = 2_000
+INSPECTIONS_LOOKED_AT = 10
 
 
 class StepForm(Given):
@@ -253,10 +254,21 @@ def machine_page(
         span=span,
         summary=_summary(found),
         may_label=visitor.role in DESK,
+        may_inspect=visitor.role in DOERS,
+        inspected=_last_inspection(api, visitor, device_id),
         max_gap_s=profile.max_gap_s if profile else 30,
         tickets=open_tickets(api, visitor, request, device_id),
         zone=api.timezone,
     )
+
+
+def _last_inspection(api: Api, visitor: Visitor, device_id: str) -> inspections.Row | None:
+    """The newest that counts, for those who inspect."""
+    if visitor.role not in DOERS:
+        return None
+    with api.reading() as connection:
+        found = inspections.listed(connection, device_id=device_id, limit=INSPECTIONS_LOOKED_AT)
+    return next((row for row in found if row.voided_at is None), None)
 
 
 def _sensors(api: Api, profile_name: str, values: dict[str, float]) -> list[SensorShape]:

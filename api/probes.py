@@ -16,7 +16,7 @@ from api.access import Open
 from api.context import Api, Parts
 from api.fleet import counts
 from monitor.notify.outbox import Outbox
-from monitor.store import people, queries
+from monitor.store import ledger, people, queries
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ class FleetFigures(Collector):
     def collect(self) -> Iterable[Metric]:
         scope = queries.Scope(self.api.clock())
         with self.api.reading() as connection:
-            machines = counts(queries.tally(connection, scope))
+            machines = counts(ledger.machines_now(connection))
             pressing = queries.open_tickets(connection, scope)
             rota_kept = people.keeps_rota(connection)
         waiting = Outbox(self.api.database, {}).backlog(scope.now)

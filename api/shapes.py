@@ -677,6 +677,70 @@ class Shares(BaseModel):
     fleet: ShareShape
 
 
+class PaceShape(Shape):
+    """How a month goes against its target: the error budget, and how fast it is spent."""
+
+    month: str
+    target: float
+    lower: float | None = Field(description="The share of the month so far that was surely good.")
+    budget_ms: int = Field(description="Machine time that may be not good in the whole month.")
+    spent_ms: int = Field(description="Machine time that was bad or unknown so far.")
+    left_share: float | None = Field(description="What is left of the budget; below 0 it is overdrawn.")
+    burn_rate: float | None = Field(description="1 spends exactly the budget by the end of the month.")
+    misses: bool | None = Field(description="At this pace the month misses its target.")
+
+
+class Budgets(BaseModel):
+    on_hire: PaceShape
+    fleet: PaceShape
+
+
+class SpentShape(BaseModel):
+    """Machine time by condition, and the shares of it."""
+
+    good_s: float
+    bad_s: float
+    unknown_s: float
+    lower: float | None = Field(description="Surely good: unknown time counted as bad.")
+    upper: float | None = Field(description="Possibly good: unknown time counted as good.")
+    target: float
+    met: bool | None
+
+
+class GroupShape(SpentShape):
+    key: str | int | None = Field(description="The profile, or the number of the site or customer; null: none.")
+    name: str
+
+
+class AvailabilityShape(BaseModel):
+    of: str
+    by: str
+    from_: Moment = Field(alias="from")
+    to: Moment
+    as_of: Moment
+    total: SpentShape
+    groups: list[GroupShape] = Field(description="The worst first.")
+
+
+class IntervalShape(Shape):
+    """One machine, one condition, one place."""
+
+    id: int
+    device_id: str
+    from_at: Moment
+    to_at: Moment | None = Field(description="null: it runs.")
+    condition: str
+    place: str
+    profile: str
+    fault_id: int | None
+    site_id: int | None
+    rental_id: int | None
+    customer_id: int | None
+    recorded_at: Moment
+    end_recorded_at: Moment | None
+    superseded_at: Moment | None = Field(description="Since when it is known not to be so.")
+
+
 class TicketCounts(Shape):
     open: int
     emergency: int
@@ -702,6 +766,7 @@ class FleetHealth(BaseModel):
     as_of: Moment
     devices: Counts
     availability: Shares = Field(description="E1; a share of no machines is null.")
+    budget: Budgets | None = Field(None, description="The month's; null for customers.")
     tickets: TicketCounts
     maintenance: MaintenanceCounts = Field(description="null while there is no maintenance record.")
     rota_kept: bool | None = Field(
@@ -724,6 +789,10 @@ class RentalShape(Shape):
     replaces_id: int | None = Field(None, description="The rental of the machine that this one was exchanged for.")
     starts_at: Moment
     ends_at: Moment | None
+    handed_over_at: Moment | None = Field(
+        None, description="When the machine went out through the gate; a rental that was taken over began with it."
+    )
+    returned_at: Moment | None = Field(None, description="When the machine came back.")
 
 
 class SiteShape(Shape):

@@ -75,6 +75,10 @@ class Words:
         pattern = {"zh": "M月d日 HH:mm", "en": "d MMM, HH:mm"}[self.lang]
         return self._shown(at, lambda when: dates.format_datetime(when, pattern, tzinfo=self.zone, locale=self.locale))
 
+    def stamp(self, at: int | None) -> str:
+        """Year, day and time in figures, as papers have it: they lie in folders for years."""
+        return "" if at is None else self._shown(at, lambda when: f"{when:%Y-%m-%d %H:%M}")
+
     def hour(self, at: int) -> str:
         return self._shown(at, lambda when: dates.format_time(when, "HH:mm", tzinfo=self.zone, locale=self.locale))
 
@@ -122,7 +126,7 @@ class Words:
         environment.install_gettext_translations(self.translations, newstyle=True)  # type: ignore[attr-defined]
         filters: dict[str, Callable[..., str]] = {
             name: getattr(self, name)
-            for name in ("moment", "hour", "clock_time", "day", "today", "percent", "figure", "count")
+            for name in ("moment", "stamp", "hour", "clock_time", "day", "today", "percent", "figure", "count")
         }
         environment.filters.update(filters, span=span, iso=iso)
         environment.globals["html_lang"] = HTML_LANG[self.lang]

@@ -38,6 +38,7 @@ Site = Annotated[str | None, typer.Option(help="Name of the site it stands at.")
 Lang = Annotated[str | None, typer.Option(help="zh or en; FETTLE_LANG where not given.")]
 DeviceId = Annotated[str, typer.Argument(metavar="DEVICE", help="The machine's id, as it was added.")]
 Renew = Annotated[bool, typer.Option("--renew", help="End every one that was handed out before.")]
+Kind = Annotated[str, typer.Option(help="One of sites, customers, devices, rentals, maintenance.")]
 RoleName = Annotated[str, typer.Option(help=f"One of {', '.join(Role)}.")]
 
 CUT_OFF_S = 2.5
@@ -143,6 +144,19 @@ def device_add(
         registry = Registry(rooms.database)
         added = registry.add_device(device_id, profile, site, clock())
         _print_card(issue_card(rooms, registry, added), as_json)
+
+
+@device.command("move")
+def device_move(
+    device_id: DeviceId,
+    site: Site = None,
+    as_json: Json = False,
+) -> None:
+    """A machine stands at another site from now on; without --site, at none that is known."""
+    with house(read_settings()) as rooms:
+        Registry(rooms.database).move_device_to(device_id, site, clock())
+    where = site or "no site"
+    _answer(as_json, {"device_id": device_id, "site": site}, f"{device_id} stands at {where} from now on.")
 
 
 @device.command("renew")
@@ -323,6 +337,49 @@ def replay(
     with house(read_settings()) as rooms:
         sent = replay_rows(rooms, csv, device_id, profile, speed)
     _answer(as_json, {"device_id": device_id, "sent": sent}, f"{sent} rows sent as {device_id}.")
+
+
+@app.command("import")
+def import_register(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="CSV in UTF-8.")],
+    kind: Kind,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is wrong with it.")] = False,
+    cards: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Of devices: write their cards into this folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a register in from CSV: the whole file, or nothing where any line of it is wrong; each of these is named.
+
+    Columns, and the order in which files that name each other are read, stand in docs/fleet.md.
+    """
+    from fettle import importing
+
+    with house(read_settings()) as rooms:
+        done = importing.take(rooms, file, importing.register(kind), dry_run=dry_run, cards=cards)
+    if not done["wrong"]:
+        _answer(as_json, dict(done), importing.said(done))
+        return
+    if as_json:
+        print(json.dumps(done, ensure_ascii=False))
+    _fail("\n".join(importing.complaints(done)))
+
+
+@app.command("export")
+def export_register(
+    kind: Kind,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="The file; standard output where not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a register as CSV, as fettle import reads it."""
+    from fettle import importing
+
+    with house(read_settings()) as rooms:
+        content = importing.export(rooms, importing.register(kind), out)
+    if out is not None:
+        _answer(as_json, {"kind": kind, "out": str(out)}, f"{kind} written to {out}")
+    else:
+        _answer(as_json, {"kind": kind, "csv": content}, content.removesuffix("\r\n"))
 
 
 @app.command()

@@ -28,6 +28,8 @@ from monitor.desk import diagnosis as self_tests
 from monitor.desk.commitments import service_standard
 from monitor.engine import Copyist, Desk, Watch, diagnosis
 from monitor.engine.desk import Addresses
+from monitor.engine.meters import MeterReader
+from monitor.engine.spot_checking import SpotChecking
 from monitor.notify.channels import Settings as Channels
 from monitor.notify.channels import channels
 from monitor.notify.outbox import Outbox
@@ -71,6 +73,7 @@ def up(settings: Settings, announce: Callable[[House, Broker | None], Callable[[
         tick_watch(ticks, watch, subscriber)
         tick_commands(ticks, rooms, subscriber)
         tick_copyist(ticks, rooms, telemetry)
+        tick_meters(ticks, rooms, telemetry)
         tick_desk(ticks, rooms, desk)
         application = Api(
             rooms.database, telemetry, desk, rooms.profiles, clock, settings.public, settings.lang,
@@ -95,6 +98,7 @@ def ingest(settings: Settings) -> None:
         tick_watch(ticks, watch, subscriber)
         tick_commands(ticks, rooms, subscriber)
         tick_copyist(ticks, rooms, telemetry)
+        tick_meters(ticks, rooms, telemetry)
         checks: Checks = {**hearing(subscriber, ticks), "telemetry": lambda: telemetry.latest("-") or True}
         parts.enter_context(answering_probes(settings, checks, watch_metrics(watch, subscriber)))
         until_signal("ingest")
@@ -323,6 +327,12 @@ def tick_copyist(ticks: Ticks, rooms: House, telemetry: Telemetry) -> None:
     ticks.every(2.0, "evidence", lambda: copyist.tick(clock()))
 
 
+def tick_meters(ticks: Ticks, rooms: House, telemetry: Telemetry) -> None:
+    """Where telemetry is at hand, as the copyist; two that read the same meter keep the same reading once."""
+    reader = MeterReader(rooms.database, telemetry, rooms.profiles, stopping=ticks.stopping)
+    ticks.every(10.0, "meters", lambda: reader.tick(clock()))
+
+
 def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
     try:
         ways = channels(channel_settings(rooms.settings))
@@ -330,7 +340,9 @@ def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
         raise CannotStart(str(error)) from None
     outbox = Outbox(rooms.database, ways, stopping=ticks.stopping, given_up=desk.telling.given_up)
     policy = self_tests.shipped_policy()
+    spot_checks = SpotChecking(rooms.database, rooms.settings.timezone)
     ticks.every(1.0, "desk", lambda: desk.tick(clock()))
+    ticks.every(60.0, "spot_checks", lambda: spot_checks.tick(clock()))
     ticks.every(5.0, "unanswered", lambda: diagnosis.give_up(rooms.database, policy, clock()))
     ticks.every(1.0, "outbox", lambda: outbox.deliver_due(clock()))
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 import msgspec
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LONGEST_SERVICE_DAYS = 90
+"""E4: at least once a quarter, the shortest of which is that long."""
 
 
 def shard(device_id: str) -> str:
@@ -250,6 +252,13 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
                 raise ValueError(f"{role} = {getattr(self, role)!r} is not among the sensors: {', '.join(names)}")
         if self.battery_rest_low_v is not None and not (self.battery_sensor and self.battery_rest_low_v > 0):
             raise ValueError("battery_rest_low_v must be positive, and needs a battery_sensor")
+        if not 1 <= self.service_interval_days <= LONGEST_SERVICE_DAYS:
+            raise ValueError(
+                f"service_interval_days = {self.service_interval_days}: every machine is served at least once a "
+                f"quarter (E4), so 1 to {LONGEST_SERVICE_DAYS}"
+            )
+        if self.service_interval_h is not None and not self.service_interval_h > 0:
+            raise ValueError("service_interval_h must be positive")
         if not (self.settle_s >= 0 and self.trend_horizon_days > 0):
             raise ValueError("settle_s must not be negative, and trend_horizon_days must be positive")
 

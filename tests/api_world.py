@@ -85,7 +85,12 @@ class World:
 
     def client(self, who: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=20)
+        kept = {"request": [lambda _request: self.keep_books()]}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=20, event_hooks=kept)
+
+    def keep_books(self) -> None:
+        """The fleet's ledger follows what was written since, as the desk's tick makes it."""
+        self.api.desk.books.keep(self.now())
 
     # --- what stands in the record ---
 

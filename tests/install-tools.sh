@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the system packages that only tests need, where it may; where it may not, their tests are skipped.
 set -eu
-packages="mosquitto influxdb chromium fonts-noto-cjk docker-compose postgresql openssl"
+packages="mosquitto influxdb chromium fonts-noto-cjk libpango-1.0-0 libpangoft2-1.0-0 docker-compose postgresql openssl"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing="$missing $package"

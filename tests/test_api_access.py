@@ -26,12 +26,14 @@ OPEN_TO_ALL = {
     "/c/{token}",
     "/m/{token}",
     "/answer/{token}",
+    "/calendar/{token}.ics",
 }
 
 ALL = set(Role)
 OFFICE = {Role.OPS, Role.SERVICE, Role.ADMIN, Role.MANAGER}
 STAFF = OFFICE | {Role.TECHNICIAN}
 OPS = {Role.OPS, Role.ADMIN}
+CHIEFS = OPS | {Role.MANAGER}
 DESK = {Role.OPS, Role.SERVICE, Role.ADMIN}
 DOERS = {Role.OPS, Role.SERVICE, Role.ADMIN, Role.TECHNICIAN}
 
@@ -70,6 +72,43 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("GET", "/api/v1/rentals/{rental_id}", "/api/v1/rentals/1", STAFF),
     ("POST", "/api/v1/rentals/{rental_id}/end", "/api/v1/rentals/999/end", DESK),
     ("POST", "/api/v1/rentals/{rental_id}/exchange", "/api/v1/rentals/999/exchange", DESK),
+    ("GET", "/api/v1/rentals/{rental_id}/hand-over", "/api/v1/rentals/1/hand-over", STAFF),
+    ("POST", "/api/v1/rentals/{rental_id}/hand-over", "/api/v1/rentals/999/hand-over", DOERS),
+    ("POST", "/api/v1/rentals/{rental_id}/return", "/api/v1/rentals/999/return", DOERS),
+    ("GET", "/api/v1/checklists/{profile}/{kind}", "/api/v1/checklists/water_pump/hand_over", STAFF),
+    ("GET", "/api/v1/inspections", "/api/v1/inspections", STAFF),
+    ("POST", "/api/v1/inspections", "/api/v1/inspections", DOERS),
+    ("GET", "/api/v1/inspections/due", "/api/v1/inspections/due", STAFF),
+    ("GET", "/api/v1/inspections/{inspection_id}", "/api/v1/inspections/1", STAFF),
+    ("GET", "/api/v1/inspections/{inspection_id}.pdf", "/api/v1/inspections/1.pdf", STAFF),
+    ("POST", "/api/v1/inspections/{inspection_id}/void", "/api/v1/inspections/999/void", DOERS),
+    ("GET", "/api/v1/spot-checks/{month}", "/api/v1/spot-checks/2026-11", STAFF),
+    ("GET", "/inspections/new", "/inspections/new?device_id=gen-a", DOERS),
+    ("POST", "/inspections/new", "/inspections/new", DOERS),
+    ("GET", "/inspections/{inspection_id}", "/inspections/1", STAFF),
+    ("POST", "/inspections/{inspection_id}/void", "/inspections/999/void", DOERS),
+    ("GET", "/api/v1/maintenance", "/api/v1/maintenance", STAFF),
+    ("POST", "/api/v1/maintenance", "/api/v1/maintenance", DESK),
+    ("GET", "/api/v1/maintenance/{order_id}", "/api/v1/maintenance/1", STAFF),
+    ("POST", "/api/v1/maintenance/{order_id}/assign", "/api/v1/maintenance/999/assign", DESK),
+    ("POST", "/api/v1/maintenance/{order_id}/done", "/api/v1/maintenance/999/done", DOERS),
+    ("POST", "/api/v1/maintenance/{order_id}/cancel", "/api/v1/maintenance/999/cancel", DESK),
+    ("POST", "/api/v1/maintenance/calendars", "/api/v1/maintenance/calendars", STAFF),
+    ("POST", "/api/v1/maintenance/calendars/{feed_id}/end", "/api/v1/maintenance/calendars/999/end", STAFF),
+    ("GET", "/api/v1/work-orders", "/api/v1/work-orders", STAFF),
+    ("GET", "/api/v1/maintenance-plans", "/api/v1/maintenance-plans", STAFF),
+    ("PUT", "/api/v1/maintenance-plans/{code}", "/api/v1/maintenance-plans/service", OPS),
+    ("DELETE", "/api/v1/maintenance-plans/{code}", "/api/v1/maintenance-plans/no_such", OPS),
+    ("GET", "/api/v1/devices/{device_id}/meter-readings", "/api/v1/devices/gen-a/meter-readings", STAFF),
+    ("POST", "/api/v1/devices/{device_id}/meter-readings", "/api/v1/devices/no-such/meter-readings", DOERS),
+    ("GET", "/maintenance", "/maintenance", STAFF),
+    ("POST", "/maintenance", "/maintenance", DESK),
+    ("GET", "/maintenance/{order_id}", "/maintenance/1", STAFF),
+    ("POST", "/maintenance/{order_id}/assign", "/maintenance/999/assign", DESK),
+    ("POST", "/maintenance/{order_id}/done", "/maintenance/999/done", DOERS),
+    ("POST", "/maintenance/{order_id}/cancel", "/maintenance/999/cancel", DESK),
+    ("POST", "/maintenance/calendars", "/maintenance/calendars", STAFF),
+    ("POST", "/maintenance/calendars/{feed_id}/end", "/maintenance/calendars/999/end", STAFF),
     ("GET", "/api/v1/maintenance-windows", "/api/v1/maintenance-windows", STAFF),
     ("POST", "/api/v1/maintenance-windows", "/api/v1/maintenance-windows", DESK),
     ("GET", "/api/v1/maintenance-windows/{window_id}", "/api/v1/maintenance-windows/1", STAFF),
@@ -79,6 +118,23 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("POST", "/api/v1/choices/{which}", "/api/v1/choices/cause", OPS),
     ("POST", "/api/v1/choices/{which}/{code}/retire", "/api/v1/choices/cause/no_such/retire", OPS),
     ("GET", "/api/v1/rules/quality", "/api/v1/rules/quality", OFFICE),
+    ("GET", "/api/v1/fleet/reliability", "/api/v1/fleet/reliability", OFFICE),
+    ("GET", "/api/v1/fleet/availability", "/api/v1/fleet/availability", STAFF),
+    ("GET", "/api/v1/devices/{device_id}/intervals", "/api/v1/devices/gen-a/intervals", STAFF),
+    ("GET", "/api/v1/devices/{device_id}/file", "/api/v1/devices/gen-a/file", STAFF),
+    ("GET", "/api/v1/devices/{device_id}/file.json", "/api/v1/devices/gen-a/file.json", STAFF),
+    ("GET", "/api/v1/devices/{device_id}/file.pdf", "/api/v1/devices/gen-a/file.pdf", STAFF),
+    ("GET", "/machines/{device_id}/file", "/machines/gen-a/file", STAFF),
+    ("POST", "/api/v1/devices/{device_id}/move", "/api/v1/devices/no-such/move", DESK),
+    ("GET", "/api/v1/reports", "/api/v1/reports", CHIEFS),
+    ("GET", "/api/v1/reports/{month}", "/api/v1/reports/2019-01", CHIEFS),
+    ("GET", "/api/v1/reports/{month}.html", "/api/v1/reports/2019-01.html", CHIEFS),
+    ("GET", "/api/v1/reports/{month}.csv", "/api/v1/reports/2019-01.csv", CHIEFS),
+    ("GET", "/api/v1/reports/{month}.pdf", "/api/v1/reports/2019-01.pdf", CHIEFS),
+    ("GET", "/api/v1/reports/{month}/rows/{code}", "/api/v1/reports/2019-01/rows/R7", CHIEFS),
+    ("GET", "/reports", "/reports", CHIEFS),
+    ("GET", "/reports/{month}", "/reports/2019-01", CHIEFS),
+    ("GET", "/api/v1/exports/{kind}.csv", "/api/v1/exports/devices.csv", OFFICE),
     ("GET", "/api/v1/people", "/api/v1/people", OFFICE),
     ("POST", "/api/v1/people", "/api/v1/people", DESK),
     ("GET", "/api/v1/people/{person_id}", "/api/v1/people/1", OFFICE),
@@ -125,6 +181,19 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         company.insert(
             schema.maintenance_window, device_id="gen-yard", what="transport", starts_at=company.began,
             ends_at=company.began + 1, declared_by="test", declared_at=company.began,
+        )  # fmt: skip
+        company.insert(
+            schema.work_order, kind="maintenance", device_id="gen-a", title_en="Service", title_zh="保养",
+            reason="by_hand", due_at=company.began, opened_at=company.began, opened_by="test", checklist=[],
+            recorded_at=company.began,
+        )  # fmt: skip
+        company.insert(
+            schema.inspection, kind="hand_over", device_id="gen-yard", checklist_version="1", items=[], passed=False,
+            inspector_id=1, signature="Tang", signed_at=1, at=1, recorded_at=1,
+        )  # fmt: skip
+        company.insert(
+            schema.spot_check_draw, month="2026-11", at=1, seed="", policy_version="1", frame=0, fingerprint="",
+            strata=[], machines=[],
         )  # fmt: skip
         yield company
 

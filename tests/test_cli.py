@@ -68,7 +68,8 @@ def test_every_command_and_option_says_what_it_is_for(fettle: Fettle) -> None:
     found = dict(commands(typer.main.get_command(cli.app)))
     assert found.keys() - PROCESSES == {
         ("device", "label"), ("customer", "link"),
-        ("device", "add"), ("device", "renew"), ("device", "revoke"), ("site", "add"), ("person", "add"),
+        ("device", "add"), ("device", "move"), ("device", "renew"), ("device", "revoke"),
+        ("import",), ("export",), ("site", "add"), ("person", "add"),
         ("rental", "add"), ("token", "create"), ("token", "revoke"), ("login-link",), ("replay",),
         ("detect",), ("backtest",),
     }  # fmt: skip
@@ -128,6 +129,9 @@ def test_a_customer_s_person_leaves_the_customer_s_address_alone(fettle: Fettle)
         ("device add GX-1 --profile diesel_generator --site Moon", "site 'Moon' is not known"),
         ("device renew GX-9", "device 'GX-9' is not known"),
         ("device revoke GX-9", "device 'GX-9' is not known"),
+        ("device move GX-9", "device 'GX-9' is not known"),
+        ("export --kind toasters", "kind 'toasters': allowed are sites, customers, devices, rentals, maintenance"),
+        ("export --kind sites --out /no/such/folder/x.csv", "--out /no/such/folder/x.csv: No such file or directory"),
         ("site add Moon --timezone Moon/Tycho", "timezone 'Moon/Tycho' is not known"),
         ("person add Li --role boss --email li@e.com", "role 'boss': allowed are ops, technician, "),
         ("person add Li --role ops --email nobody", "e-mail 'nobody': one plain address"),

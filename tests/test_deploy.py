@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fettle.settings import Settings
 from ingest.connection import Address, BadAddress
 from ingest.credentials import Keyring
+from monitor.papers.pdf import INSTALL
 from monitor.store.telemetry_address import influx_address
 from tests.programs import needs
 
@@ -206,7 +207,11 @@ def test_the_image_is_pinned_and_runs_as_nobody_special(compose: dict[str, Any])
         line.split()[1] for line in lines if line.startswith("USER ")
     }
     final = lines[[n for n, line in enumerate(lines) if line.startswith("FROM ")][1] :]
-    assert not any(word in " ".join(final) for word in ("apt-get", "pip ", "gcc"))
+    # What PDFs are drawn with, and nothing to build with.
+    (drawn_with,) = [line for line in final if "apt-get" in line]
+    assert drawn_with.split("--no-install-recommends ")[1].split(" && ")[0].split() == INSTALL.split()
+    assert "rm -rf /var/lib/apt/lists/*" in drawn_with
+    assert not any(word in " ".join(final) for word in ("pip ", "gcc"))
     assert [line for line in final if line.startswith("ENTRYPOINT")] == ['ENTRYPOINT ["fettle"]']
 
 

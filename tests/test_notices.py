@@ -37,9 +37,13 @@ from monitor.desk.notices import (
     plain,
     sensor_title,
     write,
+    write_availability,
     write_bounced,
     write_handover,
+    write_maintenance_overdue,
+    write_monthly_report,
     write_unreachable,
+    write_work_assigned,
 )
 from monitor.desk.tickets import Status
 from monitor.desk.working_time import Always
@@ -94,7 +98,10 @@ OVERHEATED = replace(
     ),
 )
 CASES = {"startless": STARTLESS, "overheated": OVERHEATED}
-OF_NO_TICKET = {Kind.UNREACHABLE, Kind.CONTACT_BOUNCED, Kind.DIGEST, Kind.HANDOVER}
+OF_NO_TICKET = {
+    Kind.UNREACHABLE, Kind.CONTACT_BOUNCED, Kind.DIGEST, Kind.HANDOVER, Kind.MAINTENANCE_OVERDUE, Kind.WORK_ASSIGNED,
+    Kind.AVAILABILITY_AT_RISK, Kind.MONTHLY_REPORT,
+}  # fmt: skip
 """What is not about one ticket has a case of its own."""
 OF_TICKETS = [kind for kind in Kind if kind not in OF_NO_TICKET]
 
@@ -112,6 +119,7 @@ def shift() -> Handover:
 
 
 SHIFT = shift()
+SERVICE = {"en": "Regular service", "zh": "定期保养"}
 
 
 def of_no_ticket(lang: str) -> dict[Kind, Text]:
@@ -122,6 +130,43 @@ def of_no_ticket(lang: str) -> dict[Kind, Text]:
         Kind.DIGEST: gather(lang, [one, two, *[two] * 100]),
         Kind.HANDOVER: write_handover(
             lang, SHIFT, AT + 86_400_000, "Asia/Shanghai", "https://fettle.example.com/handover"
+        ),
+        Kind.MAINTENANCE_OVERDUE: write_maintenance_overdue(
+            lang,
+            [(f"GEN-{n:03}", SERVICE[lang], AT - n * 86_400_000) for n in (14, 3)],
+            more=False,
+            timezone="Asia/Shanghai",
+            link="https://fettle.example.com/maintenance?state=overdue",
+        ),
+        Kind.AVAILABILITY_AT_RISK: write_availability(
+            lang,
+            "on_hire",
+            "2026-11",
+            target=0.9,
+            lower=0.871,
+            left=0.31,
+            burn=1.29,
+            link="https://fettle.example.com/",
+        ),
+        Kind.MONTHLY_REPORT: write_monthly_report(
+            lang,
+            "2026-10",
+            [
+                notices.Figure("R7", 0.98999, 1.0, False, 412),
+                notices.Figure("R9", None, 1.0, None, 0),
+                notices.Figure("E1.on_hire", 0.9, 0.9, True, 6012),
+                notices.Figure("E6.damage", 31.0, None, None, 31),
+            ],
+            "https://fettle.example.com/reports/2026-10",
+        ),
+        Kind.WORK_ASSIGNED: write_work_assigned(
+            lang,
+            "GEN-014",
+            SERVICE[lang],
+            "North pier",
+            AT,
+            timezone="Asia/Shanghai",
+            link="https://fettle.example.com/maintenance/12",
         ),
     }
 

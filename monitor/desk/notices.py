@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jinja2
 from babel import Locale
 from babel.dates import format_datetime, get_timezone
-from babel.numbers import format_decimal
+from babel.numbers import format_decimal, format_percent
 
 from monitor.desk.commitments import Commitment
 from monitor.desk.handover import Case, Handover
@@ -61,6 +61,14 @@ class Kind(StrEnum):
     """A promise will hardly be kept, as it stands."""
     HANDOVER = "handover"
     """What whoever comes on takes over."""
+    MAINTENANCE_OVERDUE = "maintenance_overdue"
+    """Once a day: which machines' maintenance is overdue."""
+    AVAILABILITY_AT_RISK = "availability_at_risk"
+    """At its pace the month will miss its availability."""
+    WORK_ASSIGNED = "work_assigned"
+    """Somebody is to do a work order."""
+    MONTHLY_REPORT = "monthly_report"
+    """The month against the service standard."""
 
 
 ABOUT_A_PROMISE = (Kind.BREACH_WARNING, Kind.BREACH, Kind.AT_RISK)
@@ -120,6 +128,10 @@ ROLES = {
     Kind.ROUTINE_OPENED: ("ops",),
     Kind.UNREACHABLE: ("ops",),
     Kind.CONTACT_BOUNCED: ("ops",),
+    Kind.MAINTENANCE_OVERDUE: ("ops",),
+    Kind.AVAILABILITY_AT_RISK: ("ops", "manager"),
+    Kind.WORK_ASSIGNED: ("technician",),
+    Kind.MONTHLY_REPORT: ("manager",),
 }
 # What is no emergency, whatever the ticket is: it waits for the end of quiet hours, or for the day's message.
 AT_MOST = {
@@ -132,6 +144,17 @@ AT_MOST = {
 MACHINES_LISTED = 20
 NOTICES_LISTED = 100
 HANDOVER_LINES = 8
+
+
+class Figure(NamedTuple):
+    """A row of the service standard in a month's report. `figure` None: nothing to count; `target` None: it has none,
+    and then the number of cases is what counts."""
+
+    code: str
+    figure: float | None
+    target: float | None
+    met: bool | None
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +466,59 @@ def write_handover(lang: str, told: Handover, until_at: int | None, timezone: st
     return _text_of(lang, Kind.HANDOVER, known)
 
 
+def write_maintenance_overdue(
+    lang: str, late: Sequence[tuple[str, str, int]], *, more: bool, timezone: str, link: str
+) -> Text:
+    """To operations, once a day: (machine, what is to be done, since when it was due); `more`: there are others."""
+    items = [
+        {"machine": _one_line(device_id, 40), "title": _one_line(title), "due": day(due_at, timezone, lang)}
+        for device_id, title, due_at in late
+    ]  # fmt: skip
+    known = {"number": len(items), "items": items, "more": more, "link": link}
+    return _text_of(language(lang), Kind.MAINTENANCE_OVERDUE, known)
+
+
+def write_availability(
+    lang: str, of: str, month: str, *, target: float, lower: float, left: float, burn: float, link: str
+) -> Text:
+    """To those in charge: a month that will miss its target. `of`: fleet or on_hire; shares are 0 to 1, `burn` is how
+    many times as fast as it may be its budget is spent."""
+    lang = language(lang)
+    locale = _locale(lang)
+    known = {
+        "of": _text(lang, f"of.{of}"), "month": month, "target": format_percent(target, locale=locale),
+        "lower": format_percent(lower, "0.0%", locale=locale), "left": format_percent(max(0.0, left), locale=locale),
+        "burn": format_decimal(round(burn, 1), locale=locale), "link": link,
+    }  # fmt: skip
+    return _text_of(lang, Kind.AVAILABILITY_AT_RISK, known)
+
+
+def write_work_assigned(
+    lang: str, device_id: str, title: str, site: str, due_at: int, *, timezone: str, link: str
+) -> Text:
+    """To whoever is to do a work order."""
+    known = {"machine": _one_line(device_id, 40), "title": _one_line(title), "site": _one_line(site),
+             "due": day(due_at, timezone, lang), "link": link}  # fmt: skip
+    return _text_of(language(lang), Kind.WORK_ASSIGNED, known)
+
+
+def write_monthly_report(lang: str, month: str, figures: Sequence[Figure], link: str) -> Text:
+    """To managers: the month against the service standard, row by row."""
+    lang = language(lang)
+    items = [
+        {"row": one.code.partition(".")[0], "title": _text(lang, f"row.{one.code.replace('.', '_')}"),
+         "figure": _share(one.figure, lang), "target": _share(one.target, lang), "met": one.met, "number": one.n}
+        for one in figures
+    ]  # fmt: skip
+    missed = sum(one.met is False for one in figures)
+    return _text_of(lang, Kind.MONTHLY_REPORT, {"month": month, "items": items, "missed": missed, "link": link})
+
+
+def _share(share: float | None, lang: str) -> str:
+    """In per cent, rounded down, so that what misses its target never looks as if it met it."""
+    return "" if share is None else format_percent(math.floor(share * 1000 + 1e-9) / 1000, "0.#%", locale=_locale(lang))
+
+
 def gather(lang: str, texts: Sequence[Text]) -> Text:
     """Several notices to one person as one message with a list, in the order in which they come."""
     if len(texts) == 1:
@@ -483,12 +559,20 @@ def language(lang: str) -> str:
 def moment(at: int, timezone: str, lang: str) -> str:
     """A time as people at a site read it, its zone named. `at` is epoch ms UTC; one that no calendar has is shown as
     that bare number, for it must not keep a notice from going out."""
-    lang = language(lang)
+    return _moment(at, timezone, language(lang), "format.moment")
+
+
+def day(at: int, timezone: str, lang: str) -> str:
+    """The day of a moment, as `moment` has it."""
+    return _moment(at, timezone, language(lang), "format.day")
+
+
+def _moment(at: int, timezone: str, lang: str, key: str) -> str:
     try:
         when = datetime.fromtimestamp(at / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         return str(at)
-    pattern, locale = _text(lang, "format.moment"), _locale(lang)
+    pattern, locale = _text(lang, key), _locale(lang)
     try:
         return format_datetime(when, pattern, tzinfo=get_timezone(timezone), locale=locale)
     except (LookupError, ValueError, OSError, OverflowError):

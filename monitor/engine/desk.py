@@ -31,11 +31,15 @@ from monitor.desk.working_time import shipped_policy as shipped_working_time
 from monitor.detect import Finding
 from monitor.devices import DEFAULT_SEVERITY, FaultKind, Profile, Severity
 from monitor.engine import diagnosis
+from monitor.engine.bookkeeping import Bookkeeping
+from monitor.engine.budget import Budget
 from monitor.engine.dispatching import Dispatching
 from monitor.engine.foreseeing import Foreseeing
 from monitor.engine.paging import Paging
+from monitor.engine.reporting import Reporting
 from monitor.engine.shifts import Shifts
 from monitor.engine.telling import Telling
+from monitor.engine.upkeep import Upkeep
 from monitor.links import Signer, customer_token
 from monitor.store import cases, people
 from monitor.store.database import Database
@@ -140,6 +144,10 @@ class Desk:
         self.paging = Paging(self, self.dispatching, paging_policy)
         self.foreseeing = Foreseeing(self, self.dispatching)
         self.shifts = Shifts(self, self.dispatching)
+        self.upkeep = Upkeep(self)
+        self.reporting = Reporting(self)
+        self.books = Bookkeeping(database, addresses.timezone)
+        self.budget = Budget(self)
 
     # --- findings become faults and tickets ---
 
@@ -751,8 +759,11 @@ class Desk:
         """What the time itself brings: tickets for what was held, the end of what waited, and the warnings and
         breaches until `now`, each once, each stamped with its own moment."""
         # Whatever is wrong with one part of it, the clocks go on.
-        for part in (self.paging.tick, self.foreseeing.tick, self.shifts.tick, self._judge_sites, self._end_holds,
-                     self._take_hired, self._end_waits, self._cross_due):  # fmt: skip
+        for part in (
+            self.books.tick, self.paging.tick, self.foreseeing.tick, self.shifts.tick, self._judge_sites,
+            self._end_holds, self._take_hired, self._end_waits, self._cross_due, self.upkeep.tick, self.budget.tick,
+            self.reporting.tick,
+        ):  # fmt: skip
             try:
                 part(now)
             except Exception:

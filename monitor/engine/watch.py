@@ -16,7 +16,7 @@ from monitor.engine.desk import Desk
 from monitor.engine.intake import LATE_MS, CourseKey, Intake, Sorted, dead_letter
 from monitor.readings import Arrival, Batch, Message
 from monitor.sequence import Course, Stream
-from monitor.store import registry, watching
+from monitor.store import ledger, registry, watching
 from monitor.store.database import Database
 from monitor.store.telemetry import Telemetry, TelemetryRefused
 from monitor.store.watching import Progress
@@ -24,6 +24,10 @@ from monitor.store.watching import Progress
 log = structlog.get_logger()
 
 SNAPSHOT_EVERY_MS = 5_000
+HELD_BACK_MS = 30_000
+"""What comes later than that after it was said may have been missed meanwhile."""
+LATE_APART_MS = 300_000
+"""What came late and lies no further apart is one span of time in which the machine was heard after all."""
 OWN_GAP_MS = 5_000
 """Not listening for longer than this is a gap of our own, which is no machine's fault."""
 LONGEST_EXCUSE_MS = 3_600_000
@@ -209,6 +213,8 @@ class Watch:
             watching.drop_serviced(connection, found.serviced)
             self.desk.forget(connection, found.unseeded, now)
             self.desk.record(connection, findings, now)
+            for device_id, from_at, to_at in _late_spans(taken):
+                ledger.note_heard_late(connection, device_id, from_at, to_at, LATE_APART_MS, now)
             diagnosis.take_answers(connection, found.replies, self.self_tests, self.desk.reckon_clocks, now)
             if snapshot:
                 watching.save_snapshots(connection, progress.last_batch, self.bank.snapshot())
@@ -338,6 +344,18 @@ class Watch:
         expired = self.telemetry.expire(now - self.retention_ms)
         if expired:
             log.info("telemetry_expired", messages=expired)
+
+
+def _late_spans(taken: Sequence[Message]) -> list[tuple[str, int, int]]:
+    """(device, from, to) of what came well after it was said."""
+    late = sorted((one.device_id, one.body.at) for one in taken if one.received_at - one.body.at > HELD_BACK_MS)
+    spans: list[tuple[str, int, int]] = []
+    for device_id, at in late:
+        if spans and spans[-1][0] == device_id and at - spans[-1][2] <= LATE_APART_MS:
+            spans[-1] = (device_id, spans[-1][1], at)
+        else:
+            spans.append((device_id, at, at))
+    return spans
 
 
 def _as_heard(device: Device, generations: Mapping[str, int]) -> Device:

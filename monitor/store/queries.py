@@ -26,11 +26,12 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
 )
 
 from monitor.devices import FaultKind, Severity
-from monitor.fleet.availability import History, Period
 from monitor.store.schema import (
+    UNENDED,
     amendment,
     change,
     commitment,
@@ -52,7 +53,8 @@ from monitor.store.schema import (
 AnyRow = Row[*tuple[Any, ...]]
 Rows = Sequence[AnyRow]
 
-ENDED = ("closed", "cancelled")
+NOT_ENDED = text(f"ticket.{UNENDED}")
+"""Said as the index of these has it, which holds nothing else."""
 BAD = tuple(severity.value for severity in Severity if severity.makes_bad)
 
 
@@ -194,7 +196,7 @@ def tickets(
 def pressing_tickets(connection: Connection, scope: Scope, *, device_id: str | None = None, limit: int) -> Rows:
     """Open tickets, the one with the least time left first; those without a running clock last, by severity."""
     gravity = case({severity.value: n for n, severity in enumerate(Severity)}, value=ticket.c.severity)
-    statement = _tickets(scope).where(ticket.c.status.not_in(ENDED))
+    statement = _tickets(scope).where(NOT_ENDED)
     if device_id is not None:
         statement = statement.where(ticket.c.device_id == device_id)
     c = ticket.c
@@ -301,34 +303,6 @@ def rule_outcomes(connection: Connection, start_at: int, end_at: int) -> list[tu
 
 
 @dataclass(frozen=True)
-class FleetHistory:
-    """What availability is worked out from: each machine's course, counted as part of the fleet and on hire."""
-
-    fleet: list[History]
-    on_hire: list[History]
-
-
-def fleet_history(connection: Connection, scope: Scope, start_at: int) -> FleetHistory:
-    """The course of every machine that the asker may see, as far as it reaches into [start_at, scope.now).
-
-    For a customer only the running rental counts, in both figures.
-    """
-    bad, unknown = _fault_periods(connection, start_at)
-    hired = _hire_periods(connection, scope, start_at)
-    fleet, on_hire = [], []
-    for row in connection.execute(_machines(scope)):
-        spoiled = bad.get(row.device_id, [])
-        unclear = [*unknown.get(row.device_id, [])]
-        if row.first_heard_at is None or row.first_heard_at > row.added_at:
-            unclear.append((row.added_at, row.first_heard_at))
-        owned: list[Period] = [(row.added_at, row.retired_at)]
-        rented = hired.get(row.device_id, [])
-        fleet.append(History(owned if scope.customer_id is None else rented, spoiled, unclear))
-        on_hire.append(History(rented, spoiled, unclear))
-    return FleetHistory(fleet, on_hire)
-
-
-@dataclass(frozen=True)
 class OpenTickets:
     """How many tickets are open, and how many of them press."""
 
@@ -339,49 +313,19 @@ class OpenTickets:
 
 
 def open_tickets(connection: Connection, scope: Scope) -> OpenTickets:
-    """`due_within_15_min` counts tickets with a running clock that is due soon; `breached`, with one past its due
-    time and still not met."""
-    visible = _tickets(scope).where(ticket.c.status.not_in(ENDED)).subquery()
-    total, emergency = connection.execute(
-        select(func.count(), func.count().filter(visible.c.severity == Severity.EMERGENCY.value))
-    ).one()
-    running = commitment.c.met_at.is_(None) & commitment.c.voided_at.is_(None)
-    due = (
-        select(func.count(commitment.c.ticket_id.distinct()))
-        .join(visible, visible.c.id == commitment.c.ticket_id)
-        .where(running)
-    )
-    soon = due.where(commitment.c.due_at > scope.now, commitment.c.due_at <= scope.now + 15 * 60_000)
-    late = due.where(commitment.c.due_at <= scope.now)
-    return OpenTickets(total, emergency, connection.execute(soon).scalar_one(), connection.execute(late).scalar_one())
-
-
-def _fault_periods(connection: Connection, start_at: int) -> tuple[dict[str, list[Period]], dict[str, list[Period]]]:
-    """Per machine: the periods in which it was bad, and those in which it was silent."""
-    bad: dict[str, list[Period]] = defaultdict(list)
-    silent: dict[str, list[Period]] = defaultdict(list)
-    wanted = or_(fault.c.severity.in_(BAD), fault.c.kind == FaultKind.SILENT.value)
-    c = fault.c
-    columns = (c.device_id, c.kind, c.severity, c.occurred_at, c.opened_at, c.cleared_at)
-    statement = select(*columns).where(wanted, or_(fault.c.cleared_at.is_(None), fault.c.cleared_at > start_at))
-    for row in connection.execute(statement):
-        # A device's clock may run ahead; a fault did not begin after the service knew of it.
-        period = (min(row.occurred_at, row.opened_at), row.cleared_at)
-        if row.severity in BAD:
-            bad[row.device_id].append(period)
-        if row.kind == FaultKind.SILENT.value:
-            silent[row.device_id].append(period)
-    return bad, silent
-
-
-def _hire_periods(connection: Connection, scope: Scope, start_at: int) -> dict[str, list[Period]]:
-    statement = select(rental).where(or_(rental.c.ends_at.is_(None), rental.c.ends_at > start_at))
+    """`due_within_15_min` counts tickets whose first running clock is due soon; `breached`, those of which one is past
+    its due time and still not met."""
+    c = ticket.c
+    statement = select(
+        func.count(), func.count().filter(c.severity == Severity.EMERGENCY.value),
+        func.count().filter(c.due_at > scope.now, c.due_at <= scope.now + 15 * 60_000),
+        func.count().filter(c.due_at <= scope.now),
+    ).where(NOT_ENDED)  # fmt: skip
     if scope.customer_id is not None:
-        statement = statement.where(rental.c.customer_id == scope.customer_id, _running(scope.now))
-    periods: dict[str, list[Period]] = defaultdict(list)
-    for row in connection.execute(statement):
-        periods[row.device_id].append((row.starts_at, row.ends_at))
-    return periods
+        statement = statement.join(rental, rental.c.id == c.rental_id).where(
+            rental.c.customer_id == scope.customer_id, _running(scope.now)
+        )
+    return OpenTickets(*connection.execute(statement).one())
 
 
 # --- registers -----------------------------------------------------------------------------------------------------

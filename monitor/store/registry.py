@@ -141,8 +141,40 @@ class Registry:
             site_id = _site_id(connection, site) if site else None
             values = {"device_id": device_id, "profile": profile, "site_id": site_id, "generation": 0, "added_at": now}
             connection.execute(sa.insert(schema.device).values(**values))
+            _note_stay(connection, device_id, site_id, now, now, self.actor)
             write_audit(connection, now, self.actor, "device_added", f"device:{device_id}", after=values)
         return Device(device_id, profile, 0, site_id)
+
+    def move_device(self, device_id: str, site_id: int | None, at: int | None, now: int) -> None:
+        """A machine stands at this site from `at` on (None: now), or at none that is known. Moves are told in their
+        order: `at` lies neither ahead nor before the last one. Raises LookupError, Conflict or Refused."""
+        moment = now if at is None else at
+        with self._change() as connection:
+            row = lock_machines(connection, [device_id]).get(device_id)
+            if row is None:
+                raise LookupError(f"there is no machine {device_id}")
+            if row.retired_at is not None:
+                raise Conflict(f"machine {device_id} is retired")
+            s = schema.site.c
+            if site_id is not None and connection.execute(sa.select(s.id).where(s.id == site_id)).first() is None:
+                raise Refused(f"site_id: there is no site {site_id}")
+            since = _stands_since(connection, row)
+            if not since <= moment <= now:
+                raise Refused("at: must lie between the machine's last move and now")
+            if site_id == row.site_id:
+                return
+            c = schema.device.c
+            connection.execute(sa.update(schema.device).where(c.device_id == device_id).values(site_id=site_id))
+            _note_stay(connection, device_id, site_id, moment, now, self.actor)
+            write_audit(connection, now, self.actor, "device_moved", f"device:{device_id}",
+                        {"site_id": row.site_id}, {"site_id": site_id, "from_at": moment})  # fmt: skip
+
+    def move_device_to(self, device_id: str, site: str | None, now: int) -> None:
+        """The same from now on, to the site of this name. Raises Refused where there is no such machine or site."""
+        with self.database.connect() as connection:
+            _device(connection, device_id)
+            site_id = _site_id(connection, site) if site else None
+        self.move_device(device_id, site_id, None, now)
 
     def cut_off(self, device_id: str, now: int) -> None:
         """Refuse all credentials that a machine has; it stays known, and a new card lets it in again."""
@@ -251,7 +283,10 @@ class Registry:
             if other := rental_between(connection, device_id, now, None):
                 raise Conflict(f"device {device_id} is on hire in this period already: rental {other.id}")
             rental_id = _insert(
-                connection, schema.rental, {"device_id": device_id, "customer_id": customer_id, "starts_at": now}
+                connection,
+                schema.rental,
+                # The customer has the machine: it goes through no gate any more.
+                {"device_id": device_id, "customer_id": customer_id, "starts_at": now, "handed_over_at": now},
             )
             after = {"rental_id": rental_id, "customer_id": customer_id, "starts_at": now}
             write_audit(connection, now, self.actor, "rental_added", f"device:{device_id}", before, after)
@@ -348,6 +383,23 @@ def _device(connection: Connection, device_id: str) -> sa.Row[*tuple[Any, ...]]:
     if row is None:
         raise Refused(f"device {device_id!r} is not known; fettle device add {device_id} --profile NAME adds it")
     return row
+
+
+def _note_stay(
+    connection: Connection, device_id: str, site_id: int | None, from_at: int, now: int, actor: str
+) -> None:  # fmt: skip
+    connection.execute(
+        sa.insert(schema.stay).values(
+            device_id=device_id, site_id=site_id, from_at=from_at, recorded_at=now, actor=actor
+        )
+    )
+
+
+def _stands_since(connection: Connection, row: sa.Row[*tuple[Any, ...]]) -> int:
+    """When a machine came to where it stands."""
+    c = schema.stay.c
+    latest = connection.execute(sa.select(sa.func.max(c.from_at)).where(c.device_id == row.device_id)).scalar()
+    return int(row.added_at if latest is None else latest)
 
 
 def _site_id(connection: Connection, name: str) -> int:

@@ -22,6 +22,8 @@ from sqlalchemy import (
     text,
 )
 
+from monitor.store import triggers
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -243,9 +245,14 @@ rental = Table(
     Column("customer_id", ForeignKey("customer.id"), nullable=False, index=True),
     _at("starts_at", optional=False),
     _at("ends_at"),
+    # When the machine really went out through the gate (hand_over), and came back. On hire is the period above.
+    _at("handed_over_at"),
+    _at("returned_at"),
     # Half-open: a machine is on hire at t when starts_at <= t < ends_at.
     CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name="period"),
     Index("ix_rental_device", "device_id", "starts_at"),
+    Index("ix_rental_replaces", "replaces_id", sqlite_where=text("replaces_id IS NOT NULL"),
+          postgresql_where=text("replaces_id IS NOT NULL")),
     Index("uq_rental_running", "device_id", unique=True, sqlite_where=text("ends_at IS NULL"),
           postgresql_where=text("ends_at IS NULL")),
 )  # fmt: skip
@@ -368,6 +375,8 @@ progress = Table(
 # A fault that comes back after its ticket was resolved is a new promise: a ticket, clocks and alerts of its own.
 OPEN_TICKET = "status NOT IN ('resolved', 'closed', 'cancelled')"
 
+UNENDED = "status NOT IN ('closed', 'cancelled')"
+
 UNHIRED = f"rental_id IS NULL AND device_id IS NOT NULL AND {OPEN_TICKET}"
 
 ticket = Table(
@@ -428,7 +437,12 @@ ticket = Table(
           sqlite_where=text(f"device_id IS NULL AND {OPEN_TICKET}"),
           postgresql_where=text(f"device_id IS NULL AND {OPEN_TICKET}")),
     Index("ix_ticket_device", "device_id", "opened_at"),
+    Index("ix_ticket_opened", "opened_at"),
+    Index("ix_ticket_resolved", "resolved_at", sqlite_where=text("resolved_at IS NOT NULL"),
+          postgresql_where=text("resolved_at IS NOT NULL")),
+    Index("ix_ticket_reopened", "id", sqlite_where=text("turn > 0"), postgresql_where=text("turn > 0")),
     Index("ix_ticket_status", "status", "id"),
+    Index("ix_ticket_unended", "due_at", "severity", sqlite_where=text(UNENDED), postgresql_where=text(UNENDED)),
     Index("ix_ticket_unhired", "id", sqlite_where=text(UNHIRED), postgresql_where=text(UNHIRED)),
     Index("ix_ticket_due", "due_at", sqlite_where=text("due_at IS NOT NULL"),
           postgresql_where=text("due_at IS NOT NULL")),
@@ -459,6 +473,7 @@ fault = Table(
     Index("uq_fault_open", "device_id", "kind", "subject", unique=True, sqlite_where=text("cleared_at IS NULL"),
           postgresql_where=text("cleared_at IS NULL")),
     Index("ix_fault_cleared", "cleared_at"),
+    Index("ix_fault_device", "device_id", "opened_at"),
     # A site's ticket may have ten thousand faults: whether one stands, and whether a machine's was there, is looked up.
     Index("ix_fault_ticket", "ticket_id", "device_id"),
     Index("ix_fault_standing", "ticket_id", sqlite_where=text("cleared_at IS NULL"),
@@ -689,6 +704,7 @@ commitment = Table(
     UniqueConstraint("ticket_id", "kind", "turn"),
     CheckConstraint("breached_at IS NULL OR breached_at = due_at", name="breached_when_due"),
     CheckConstraint("met_at IS NULL OR voided_at IS NULL", name="one_stop"),
+    Index("ix_commitment_started", "started_at"),
     Index("ix_commitment_next", "next_at", sqlite_where=text(CROSSES), postgresql_where=text(CROSSES)),
     Index("ix_commitment_foreseen", "foreseen_at", sqlite_where=text(FORESEEN), postgresql_where=text(FORESEEN)),
 )  # fmt: skip
@@ -750,6 +766,241 @@ notice = Table(
     Index("ix_notice_due", "next_try_at", sqlite_where=text("status = 'queued'"),
           postgresql_where=text("status = 'queued'")),
 )  # fmt: skip
+
+# --- the fleet -----------------------------------------------------------------------------------------------------
+
+# Where a machine has stood, from each moment on: at a site, or at none that is known. device.site_id is the last of it.
+stay = Table(
+    "stay",
+    metadata,
+    _serial(),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    Column("site_id", ForeignKey("site.id"), nullable=True),
+    _at("from_at", optional=False),
+    _at("recorded_at", optional=False),
+    Column("actor", String(80), nullable=False),
+    Index("ix_stay_device", "device_id", "from_at"),
+)
+
+# What a machine ran with, from each moment on (its own clock), as its status said.
+firmware_seen = Table(
+    "firmware_seen",
+    metadata,
+    _serial(),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    _at("from_at", optional=False),
+    Column("firmware", String(120), nullable=False),
+    Column("model", String(120), nullable=False),
+    _at("recorded_at", optional=False),
+    Index("ix_firmware_seen_device", "device_id", "from_at"),
+)
+
+# What operators put in the place of the maintenance plans that ship, or beside them: for all machines, for a model, for
+# one machine; the nearest counts. `of`: the profile or the machine.
+maintenance_plan = Table(
+    "maintenance_plan",
+    metadata,
+    _serial(),
+    Column("code", String(40), nullable=False),
+    Column("scope", String(8), nullable=False),
+    Column("of", String(64), nullable=False, default=""),
+    # monitor/fleet/maintenance.Plan, whole.
+    Column("plan", JSON, nullable=False),
+    _at("changed_at", optional=False),
+    Column("changed_by", String(80), nullable=False),
+    UniqueConstraint("code", "scope", "of"),
+    CheckConstraint("scope IN ('all', 'profile', 'device')", name="scope"),
+    CheckConstraint("(scope = 'all') = (of = '')", name="of"),
+)
+
+# What hour meters showed, once a day and when somebody read them. Those in doubt count for nothing. `total_h` goes on
+# where a meter was replaced; `starts` are those since the first reading, null where nobody counts them.
+meter_reading = Table(
+    "meter_reading",
+    metadata,
+    _serial(),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    _at("at", optional=False),
+    Column("hours", Float, nullable=False),
+    Column("total_h", Float, nullable=False),
+    Column("starts", BigInteger, nullable=True),
+    Column("source", String(12), nullable=False),
+    Column("replaced", Boolean, nullable=False, default=False),
+    Column("doubt", String(8), nullable=False, default=""),
+    Column("actor", String(80), nullable=False),
+    _at("recorded_at", optional=False),
+    CheckConstraint("source IN ('telemetry', 'manual')", name="source"),
+    CheckConstraint("doubt IN ('', 'back', 'fast')", name="doubt"),
+    UniqueConstraint("device_id", "at"),
+    Index("ix_meter_reading_at", "at"),
+)
+
+# When telemetry was last asked for a machine's meter, whatever it said: once a day.
+meter_asked = Table(
+    "meter_asked",
+    metadata,
+    Column("device_id", ForeignKey("device.device_id"), primary_key=True),
+    _at("at", optional=False),
+)
+
+# When each plan of each machine is due (monitor/fleet/maintenance.Due): it follows from plans, meters, work orders and
+# faults, and is reckoned anew from them at `look_at`, or when one of them changes.
+maintenance_due = Table(
+    "maintenance_due",
+    metadata,
+    Column("device_id", ForeignKey("device.device_id"), primary_key=True),
+    Column("plan", String(40), primary_key=True),
+    Column("title_en", String(120), nullable=False),
+    Column("title_zh", String(120), nullable=False),
+    # From when it is reckoned: what tells this time from the one before.
+    _at("cycle_at", optional=False),
+    _at("done_at"),
+    _at("soon_at", optional=False),
+    _at("due_at", optional=False),
+    _at("certain_at", optional=False),
+    _at("overdue_at", optional=False),
+    Column("trigger", String(12), nullable=False),
+    Column("sure", String(16), nullable=False),
+    Column("left_h", Float, nullable=True),
+    Column("left_starts", BigInteger, nullable=True),
+    Column("use_h_per_day", Float, nullable=True),
+    Column("meter_h", Float, nullable=True),
+    _at("look_at", optional=False),
+    _at("computed_at", optional=False),
+    CheckConstraint("trigger IN ('calendar', 'hours', 'starts', 'condition')", name="trigger"),
+    CheckConstraint("soon_at <= certain_at AND due_at <= certain_at AND certain_at <= overdue_at", name="order"),
+    Index("ix_maintenance_due_due", "due_at", "device_id", "plan"),
+    Index("ix_maintenance_due_overdue", "overdue_at", "device_id", "plan"),
+    Index("ix_maintenance_due_look", "look_at"),
+)
+
+OPEN_ORDER = "status = 'open'"
+
+# What somebody is to do with a machine, beside faults: maintenance by its plan or by hand, a spot check.
+work_order = Table(
+    "work_order",
+    metadata,
+    _serial(),
+    Column("kind", String(16), nullable=False),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    # The plan it is for; '': none.
+    Column("plan", String(40), nullable=False, default=""),
+    # Which time of the plan: each is asked for once.
+    _at("cycle_at"),
+    Column("title_en", String(120), nullable=False),
+    Column("title_zh", String(120), nullable=False),
+    # What brought it: a trigger of the plan, `by_hand`, or the draw of a spot check.
+    Column("reason", String(40), nullable=False),
+    _at("due_at", optional=False),
+    _at("opened_at", optional=False),
+    Column("opened_by", String(80), nullable=False),
+    Column("status", String(12), nullable=False, default="open"),
+    Column("assignee_id", ForeignKey("person.id"), nullable=True),
+    # [{code, title_en, title_zh}], and of each code how it was found: [{code, result, note}].
+    Column("checklist", JSON, nullable=False),
+    Column("results", JSON, nullable=False, default=list),
+    Column("parts", JSON, nullable=False, default=list),
+    Column("note", Text, nullable=False, default=""),
+    _at("done_at"),
+    Column("done_by", String(80), nullable=False, default=""),
+    # What the meter showed when it was done.
+    Column("meter_hours", Float, nullable=True),
+    # From when the plan is reckoned since (monitor/fleet/maintenance.Anchor).
+    _at("from_at"),
+    Column("from_h", Float, nullable=True),
+    Column("from_starts", BigInteger, nullable=True),
+    # Of a spot check: the draw that it came of.
+    Column("draw_id", BigInteger, nullable=True),
+    Column("revision", Integer, nullable=False, default=0),
+    _at("recorded_at", optional=False),
+    CheckConstraint("kind IN ('maintenance', 'spot_check')", name="kind"),
+    CheckConstraint("status IN ('open', 'done', 'cancelled')", name="status"),
+    CheckConstraint("(status = 'done') = (done_at IS NOT NULL)", name="done_at"),
+    Index("uq_work_order_cycle", "device_id", "plan", "cycle_at", unique=True,
+          sqlite_where=text("cycle_at IS NOT NULL"), postgresql_where=text("cycle_at IS NOT NULL")),
+    Index("uq_work_order_open", "device_id", "plan", unique=True,
+          sqlite_where=text(f"plan <> '' AND {OPEN_ORDER}"), postgresql_where=text(f"plan <> '' AND {OPEN_ORDER}")),
+    Index("ix_work_order_device", "device_id", "id"),
+    Index("ix_work_order_open", "due_at", sqlite_where=text(OPEN_ORDER), postgresql_where=text(OPEN_ORDER)),
+    Index("ix_work_order_assignee", "assignee_id"),
+    Index("ix_work_order_draw", "draw_id"),
+)  # fmt: skip
+
+# Addresses of calendars that were handed out (`/calendar/…`), each for what it shows: a person's orders, a site's
+# maintenance, or all of it.
+calendar_feed = Table(
+    "calendar_feed",
+    metadata,
+    _serial(),
+    Column("person_id", ForeignKey("person.id"), nullable=True),
+    Column("site_id", ForeignKey("site.id"), nullable=True),
+    Column("lang", String(8), nullable=False),
+    _at("made_at", optional=False),
+    Column("made_by", String(80), nullable=False),
+    _at("expires_at", optional=False),
+    _at("ended_at"),
+    CheckConstraint("person_id IS NULL OR site_id IS NULL", name="one_scope"),
+)
+
+# Safety inspections (E2, E6): signed once, never changed. A wrong one is voided, and stays; the migrations make the
+# database refuse everything else.
+inspection = Table(
+    "inspection",
+    metadata,
+    _serial(),
+    Column("kind", String(12), nullable=False),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    # The rental that it is for, or that the machine was on; null: it was in the yard, for nobody yet.
+    Column("rental_id", ForeignKey("rental.id"), nullable=True, index=True),
+    Column("checklist_version", String(40), nullable=False),
+    # Every item whole, with what was said, measured and judged (monitor/fleet/inspection.Finding).
+    Column("items", JSON, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("inspector_id", ForeignKey("person.id"), nullable=False),
+    Column("signature", String(200), nullable=False),
+    _at("signed_at", optional=False),
+    _at("at", optional=False),
+    _at("recorded_at", optional=False),
+    Column("note", Text, nullable=False, default=""),
+    _at("voided_at"),
+    Column("voided_by", String(80), nullable=False, default=""),
+    Column("void_reason", String(500), nullable=False, default=""),
+    CheckConstraint("kind IN ('hand_over', 'return', 'spot_check')", name="kind"),
+    CheckConstraint("at <= recorded_at AND signed_at <= recorded_at", name="recorded_after"),
+    CheckConstraint("(voided_at IS NULL) = (void_reason = '')", name="voided_with_reason"),
+    Index("ix_inspection_device", "device_id", "at"),
+)
+
+# A machine that went to its customer through the gate (E2, E3), with all that the gate saw. Commands without a ticket
+# are pruned, so the self-test's id is no reference.
+hand_over = Table(
+    "hand_over",
+    metadata,
+    _serial(),
+    Column("rental_id", ForeignKey("rental.id"), nullable=False, unique=True),
+    Column("inspection_id", ForeignKey("inspection.id"), nullable=False, index=True),
+    Column("command_id", String(64), nullable=False),
+    _at("at", optional=False),
+    Column("actor", String(80), nullable=False),
+    Column("gate", JSON, nullable=False),
+)
+
+# The machines in use that were drawn for a month's spot check (E6), with all that it takes to draw them again.
+spot_check_draw = Table(
+    "spot_check_draw",
+    metadata,
+    _serial(),
+    Column("month", String(7), nullable=False, unique=True),
+    _at("at", optional=False),
+    Column("seed", String(120), nullable=False),
+    Column("policy_version", String(40), nullable=False),
+    # How many machines were in use, and a hash of their ids.
+    Column("frame", Integer, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    # [{profile, from_days, frame, drawn}], and the ids of the drawn.
+    Column("strata", JSON, nullable=False),
+    Column("machines", JSON, nullable=False),
+)
 
 # --- access, and what is remembered of it --------------------------------------------------------------------------
 
@@ -842,3 +1093,114 @@ version = Table(
     Column("name", String(24), primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
+
+# --- the fleet's ledger (E1) -----------------------------------------------------------------------------------------
+
+CURRENT = "superseded_at IS NULL"
+
+# Every machine's time, gapless: one condition at one place, from when to when (monitor/fleet/ledger.py). Derived from
+# the record; nothing is overwritten, so that every figure can be asked as of a moment.
+fleet_interval = Table(
+    "fleet_interval",
+    metadata,
+    _serial(),
+    # No reference: to check it would wait for whoever has the machine's row, and they may wait for us (PostgreSQL).
+    Column("device_id", String(64), nullable=False),
+    _at("from_at", optional=False),
+    # Null: it runs.
+    _at("to_at"),
+    Column("condition", String(8), nullable=False),
+    Column("place", String(12), nullable=False),
+    Column("profile", String(64), nullable=False),
+    Column("fault_id", BigInteger, nullable=True),
+    Column("site_id", BigInteger, nullable=True),
+    Column("rental_id", BigInteger, nullable=True),
+    Column("customer_id", BigInteger, nullable=True),
+    # When we knew of it, when of its end, and since when it is not what we say any more.
+    _at("recorded_at", optional=False),
+    _at("end_recorded_at"),
+    _at("superseded_at"),
+    CheckConstraint("to_at IS NULL OR to_at > from_at", name="period"),
+    CheckConstraint("condition IN ('good', 'bad', 'unknown')", name="condition"),
+    CheckConstraint("place IN ('on_hire', 'yard', 'transport', 'maintenance', 'retired')", name="place"),
+    Index("ix_fleet_interval_device", "device_id", "from_at"),
+    Index("uq_fleet_interval_running", "device_id", unique=True, sqlite_where=text(f"to_at IS NULL AND {CURRENT}"),
+          postgresql_where=text(f"to_at IS NULL AND {CURRENT}")),
+    Index("ix_fleet_interval_end", "to_at", sqlite_where=text(CURRENT), postgresql_where=text(CURRENT)),
+    Index("ix_fleet_interval_rental", "rental_id"),
+)  # fmt: skip
+
+# Whose course is to be worked out anew, and from when on; triggers on what it depends on put it here. `mark` tells a
+# change that came meanwhile.
+ledger_due = Table(
+    "ledger_due",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    _at("due_at", optional=False),
+    Column("mark", BigInteger, nullable=False, default=0),
+    Index("ix_ledger_due_at", "due_at"),
+)
+
+# Readings that came after all for a time in which the machine was silent.
+heard_late = Table(
+    "heard_late",
+    metadata,
+    _serial(),
+    Column("device_id", ForeignKey("device.device_id"), nullable=False),
+    _at("from_at", optional=False),
+    _at("to_at", optional=False),
+    _at("recorded_at", optional=False),
+    Index("ix_heard_late_device", "device_id", "from_at"),
+)
+
+# Sums of the ledger, kept with it, in whole ms: what ended intervals spent on each day, the running ones by the day on
+# which they began, and the machines as they stand now. Days are the company's; another time zone sums anew.
+day_sum = Table(
+    "day_sum",
+    metadata,
+    Column("profile", String(64), primary_key=True),
+    Column("hired", Boolean, primary_key=True),
+    Column("condition", String(8), primary_key=True),
+    Column("day_at", BigInteger, primary_key=True),
+    Column("ms", BigInteger, nullable=False),
+    Index("ix_day_sum_day", "day_at"),
+)
+
+running_sum = Table(
+    "running_sum",
+    metadata,
+    Column("profile", String(64), primary_key=True),
+    Column("hired", Boolean, primary_key=True),
+    Column("condition", String(8), primary_key=True),
+    Column("day_at", BigInteger, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    # Reckoned from that day's midnight.
+    Column("from_ms", BigInteger, nullable=False),
+)
+
+now_sum = Table(
+    "now_sum",
+    metadata,
+    Column("profile", String(64), primary_key=True),
+    Column("site_id", BigInteger, primary_key=True),
+    Column("hired", Boolean, primary_key=True),
+    Column("condition", String(8), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+# Months against the service standard, each as it was known at a moment (monitor/fleet/report.py). The body is the text
+# that was reported: built again as of the same moment, it is the same to the last byte.
+monthly_report = Table(
+    "monthly_report",
+    metadata,
+    _serial(),
+    Column("month", String(7), nullable=False),
+    _at("as_of", optional=False),
+    _at("built_at", optional=False),
+    Column("body", Text, nullable=False),
+    # When managers' notices of it were queued.
+    _at("sent_at"),
+    UniqueConstraint("month", "as_of"),
+)
+
+triggers.attach(metadata)

@@ -82,6 +82,9 @@ class Telemetry(Protocol):
     def latest(self, device_id: str) -> Message | None:
         """The reading with the latest device time: what came last may be an old backlog."""
 
+    def starts(self, device_id: str, start_at: int, end_at: int) -> int:
+        """How often it said that it had started."""
+
     def metrics(self, device_id: str) -> list[str]:
         """What this device measures, by its latest readings, sorted."""
 

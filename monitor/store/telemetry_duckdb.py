@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from monitor.readings import Batch, Ints, Message
+from monitor.readings import Batch, Ints, Message, What
 from monitor.store.telemetry import Name, Series, TelemetryUnavailable, in_slices, refuse_what_is_no_number, spans
 
 log = logging.getLogger(__name__)
@@ -270,6 +270,15 @@ class DuckDBTelemetry:
     def latest(self, device_id: str) -> Message | None:
         found = self._messages(device_id, "what = 0 ORDER BY at_ms DESC, boot DESC, seq DESC LIMIT 1")
         return found[0] if found else None
+
+    def starts(self, device_id: str, start_at: int, end_at: int) -> int:
+        place = self._devices.get(device_id, -1), int(What.STARTED), start_at, end_at
+        with self._reading() as cursor:
+            found = _columns(
+                cursor, "SELECT count(*) AS n FROM message WHERE device = ? AND what = ? AND at_ms >= ? AND at_ms < ?",
+                *place,
+            )  # fmt: skip
+        return int(found["n"][0])
 
     def metrics(self, device_id: str) -> list[str]:
         measured: set[str] = set()

@@ -228,6 +228,13 @@ class InfluxTelemetry:
     def latest(self, device_id: str) -> Message | None:
         return next(iter(self._latest(device_id, 1)), None)
 
+    def starts(self, device_id: str, start_at: int, end_at: int) -> int:
+        counted = self._one(
+            f'SELECT count("batch") FROM "message" WHERE {_of(device_id)} AND {_between(start_at, end_at)} '
+            f'AND "what" = {What.STARTED:d}'
+        )
+        return int(counted.rows[0][1]) if counted.rows else 0
+
     def metrics(self, device_id: str) -> list[str]:
         measured: set[str] = set()
         for message in self._latest(device_id, 100):

@@ -217,14 +217,18 @@ def _prune_replies(connection: Connection, now: int) -> None:
 def save_statuses(connection: Connection, statuses: Sequence[tuple[Device, int, Status]]) -> None:
     """What machines last said of their connection; what an older connection left behind changes nothing."""
     c = schema.device.c
-    for device, _, status in statuses:
+    for device, received_at, status in statuses:
         of_device = c.device_id == device.device_id
-        online_at = connection.execute(sa.select(c.online_at).where(of_device)).scalar()
-        if online_at is not None and status.precedes(online_at):
+        known = connection.execute(sa.select(c.online_at, c.firmware, c.model).where(of_device)).first()
+        if known is None or (known.online_at is not None and status.precedes(known.online_at)):
             continue
         values: dict[str, Any] = {"connection": status.state, "connection_reason": status.reason}
         if status.state == "online":
-            values |= {"online_at": status.at, "firmware": status.firmware[:120], "model": status.model[:120]}
+            runs = {"firmware": status.firmware[:120], "model": status.model[:120]}
+            values |= {"online_at": status.at, **runs}
+            if (known.firmware, known.model) != (runs["firmware"], runs["model"]):
+                seen = {"device_id": device.device_id, "from_at": status.at, "recorded_at": received_at, **runs}
+                connection.execute(sa.insert(schema.firmware_seen).values(**seen))
         connection.execute(sa.update(schema.device).where(of_device).values(**values))
 
 

@@ -297,6 +297,17 @@ def test_latest_goes_by_the_devices_clock(store: Telemetry) -> None:
     assert store.metrics("never-heard") == []
 
 
+def test_starts_are_counted_by_machine_and_time(store: Telemetry) -> None:
+    said = ["start_requested", "started", "stopped", "start_requested", "start_failed", "started"]
+    rows = [Message("gen-1", 0, T0, False, Event(1, n, T0 + n, name, {})) for n, name in enumerate(said)]  # type: ignore[arg-type]
+    store.store(
+        Batch.of(1, [*rows, reading(90, T0 + 3), Message("gen-2", 0, T0, False, Event(1, 1, T0, "started", {}))])
+    )
+    assert store.starts("gen-1", T0, T0 + 6) == 2
+    assert (store.starts("gen-1", T0 + 1, T0 + 5), store.starts("gen-1", T0 + 2, T0 + 5)) == (1, 0)
+    assert store.starts("never-heard", T0, T0 + 6) == 0
+
+
 def test_expire_goes_by_device_time_and_counts(store: Telemetry) -> None:
     hour = 3_600_000
     rows = [reading(seq, T0 + seq * hour, temp=seq) for seq in range(20)]

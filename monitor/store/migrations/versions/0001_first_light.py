@@ -59,6 +59,59 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_customer_name")),
     )
     op.create_table(
+        "day_sum",
+        sa.Column("profile", sa.String(length=64), nullable=False),
+        sa.Column("hired", sa.Boolean(), nullable=False),
+        sa.Column("condition", sa.String(length=8), nullable=False),
+        sa.Column("day_at", sa.BigInteger(), nullable=False),
+        sa.Column("ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("profile", "hired", "condition", "day_at", name=op.f("pk_day_sum")),
+    )
+    with op.batch_alter_table("day_sum", schema=None) as batch_op:
+        batch_op.create_index("ix_day_sum_day", ["day_at"], unique=False)
+
+    op.create_table(
+        "fleet_interval",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("to_at", sa.BigInteger(), nullable=True),
+        sa.Column("condition", sa.String(length=8), nullable=False),
+        sa.Column("place", sa.String(length=12), nullable=False),
+        sa.Column("profile", sa.String(length=64), nullable=False),
+        sa.Column("fault_id", sa.BigInteger(), nullable=True),
+        sa.Column("site_id", sa.BigInteger(), nullable=True),
+        sa.Column("rental_id", sa.BigInteger(), nullable=True),
+        sa.Column("customer_id", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("end_recorded_at", sa.BigInteger(), nullable=True),
+        sa.Column("superseded_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("condition IN ('good', 'bad', 'unknown')", name=op.f("ck_fleet_interval_condition")),
+        sa.CheckConstraint(
+            "place IN ('on_hire', 'yard', 'transport', 'maintenance', 'retired')", name=op.f("ck_fleet_interval_place")
+        ),
+        sa.CheckConstraint("to_at IS NULL OR to_at > from_at", name=op.f("ck_fleet_interval_period")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fleet_interval")),
+    )
+    with op.batch_alter_table("fleet_interval", schema=None) as batch_op:
+        batch_op.create_index("ix_fleet_interval_device", ["device_id", "from_at"], unique=False)
+        batch_op.create_index(
+            "ix_fleet_interval_end",
+            ["to_at"],
+            unique=False,
+            sqlite_where=sa.text("superseded_at IS NULL"),
+            postgresql_where=sa.text("superseded_at IS NULL"),
+        )
+        batch_op.create_index("ix_fleet_interval_rental", ["rental_id"], unique=False)
+        batch_op.create_index(
+            "uq_fleet_interval_running",
+            ["device_id"],
+            unique=True,
+            sqlite_where=sa.text("to_at IS NULL AND superseded_at IS NULL"),
+            postgresql_where=sa.text("to_at IS NULL AND superseded_at IS NULL"),
+        )
+
+    op.create_table(
         "idempotency",
         sa.Column("actor", sa.String(length=80), nullable=False),
         sa.Column("key", sa.String(length=80), nullable=False),
@@ -76,6 +129,50 @@ def upgrade() -> None:
     with op.batch_alter_table("idempotency", schema=None) as batch_op:
         batch_op.create_index("ix_idempotency_at", ["at"], unique=False)
 
+    op.create_table(
+        "ledger_due",
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("mark", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("device_id", name=op.f("pk_ledger_due")),
+    )
+    with op.batch_alter_table("ledger_due", schema=None) as batch_op:
+        batch_op.create_index("ix_ledger_due_at", ["due_at"], unique=False)
+
+    op.create_table(
+        "maintenance_plan",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("code", sa.String(length=40), nullable=False),
+        sa.Column("scope", sa.String(length=8), nullable=False),
+        sa.Column("of", sa.String(length=64), nullable=False),
+        sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_by", sa.String(length=80), nullable=False),
+        sa.CheckConstraint("(scope = 'all') = (of = '')", name=op.f("ck_maintenance_plan_of")),
+        sa.CheckConstraint("scope IN ('all', 'profile', 'device')", name=op.f("ck_maintenance_plan_scope")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_maintenance_plan")),
+        sa.UniqueConstraint("code", "scope", "of", name=op.f("uq_maintenance_plan_code_scope_of")),
+    )
+    op.create_table(
+        "monthly_report",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("month", sa.String(length=7), nullable=False),
+        sa.Column("as_of", sa.BigInteger(), nullable=False),
+        sa.Column("built_at", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_monthly_report")),
+        sa.UniqueConstraint("month", "as_of", name=op.f("uq_monthly_report_month_as_of")),
+    )
+    op.create_table(
+        "now_sum",
+        sa.Column("profile", sa.String(length=64), nullable=False),
+        sa.Column("site_id", sa.BigInteger(), nullable=False),
+        sa.Column("hired", sa.Boolean(), nullable=False),
+        sa.Column("condition", sa.String(length=8), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("profile", "site_id", "hired", "condition", name=op.f("pk_now_sum")),
+    )
     op.create_table(
         "progress",
         sa.Column("owner", sa.String(length=64), nullable=False),
@@ -129,6 +226,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_rotation_name")),
     )
     op.create_table(
+        "running_sum",
+        sa.Column("profile", sa.String(length=64), nullable=False),
+        sa.Column("hired", sa.Boolean(), nullable=False),
+        sa.Column("condition", sa.String(length=8), nullable=False),
+        sa.Column("day_at", sa.BigInteger(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("from_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("profile", "hired", "condition", "day_at", name=op.f("pk_running_sum")),
+    )
+    op.create_table(
         "serviced",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("device_id", sa.String(length=64), nullable=False),
@@ -153,6 +260,20 @@ def upgrade() -> None:
         sa.Column("batch", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("device_id", name=op.f("pk_snapshot")),
+    )
+    op.create_table(
+        "spot_check_draw",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("month", sa.String(length=7), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("seed", sa.String(length=120), nullable=False),
+        sa.Column("policy_version", sa.String(length=40), nullable=False),
+        sa.Column("frame", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("strata", sa.JSON(), nullable=False),
+        sa.Column("machines", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_spot_check_draw")),
+        sa.UniqueConstraint("month", name=op.f("uq_spot_check_draw_month")),
     )
     op.create_table(
         "version",
@@ -257,6 +378,21 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_absence_person_id"), ["person_id"], unique=False)
 
     op.create_table(
+        "calendar_feed",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("site_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("lang", sa.String(length=8), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.Column("made_by", sa.String(length=80), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("person_id IS NULL OR site_id IS NULL", name=op.f("ck_calendar_feed_one_scope")),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_calendar_feed_person_id")),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_calendar_feed_site_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_calendar_feed")),
+    )
+    op.create_table(
         "certificate",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -318,6 +454,33 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_duty_override_rotation_id"), ["rotation_id"], unique=False)
 
     op.create_table(
+        "firmware_seen",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("firmware", sa.String(length=120), nullable=False),
+        sa.Column("model", sa.String(length=120), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_firmware_seen_device_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_firmware_seen")),
+    )
+    with op.batch_alter_table("firmware_seen", schema=None) as batch_op:
+        batch_op.create_index("ix_firmware_seen_device", ["device_id", "from_at"], unique=False)
+
+    op.create_table(
+        "heard_late",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("to_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_heard_late_device_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_heard_late")),
+    )
+    with op.batch_alter_table("heard_late", schema=None) as batch_op:
+        batch_op.create_index("ix_heard_late_device", ["device_id", "from_at"], unique=False)
+
+    op.create_table(
         "login_link",
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
@@ -327,6 +490,41 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_login_link_person_id")),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_login_link")),
     )
+    op.create_table(
+        "maintenance_due",
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("plan", sa.String(length=40), nullable=False),
+        sa.Column("title_en", sa.String(length=120), nullable=False),
+        sa.Column("title_zh", sa.String(length=120), nullable=False),
+        sa.Column("cycle_at", sa.BigInteger(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.Column("soon_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("certain_at", sa.BigInteger(), nullable=False),
+        sa.Column("overdue_at", sa.BigInteger(), nullable=False),
+        sa.Column("trigger", sa.String(length=12), nullable=False),
+        sa.Column("sure", sa.String(length=16), nullable=False),
+        sa.Column("left_h", sa.Float(), nullable=True),
+        sa.Column("left_starts", sa.BigInteger(), nullable=True),
+        sa.Column("use_h_per_day", sa.Float(), nullable=True),
+        sa.Column("meter_h", sa.Float(), nullable=True),
+        sa.Column("look_at", sa.BigInteger(), nullable=False),
+        sa.Column("computed_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(
+            "trigger IN ('calendar', 'hours', 'starts', 'condition')", name=op.f("ck_maintenance_due_trigger")
+        ),
+        sa.CheckConstraint(
+            "soon_at <= certain_at AND due_at <= certain_at AND certain_at <= overdue_at",
+            name=op.f("ck_maintenance_due_order"),
+        ),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_maintenance_due_device_id")),
+        sa.PrimaryKeyConstraint("device_id", "plan", name=op.f("pk_maintenance_due")),
+    )
+    with op.batch_alter_table("maintenance_due", schema=None) as batch_op:
+        batch_op.create_index("ix_maintenance_due_due", ["due_at", "device_id", "plan"], unique=False)
+        batch_op.create_index("ix_maintenance_due_look", ["look_at"], unique=False)
+        batch_op.create_index("ix_maintenance_due_overdue", ["overdue_at", "device_id", "plan"], unique=False)
+
     op.create_table(
         "maintenance_window",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -351,6 +549,35 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_maintenance_window_site_id"), ["site_id"], unique=False)
 
     op.create_table(
+        "meter_asked",
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_meter_asked_device_id")),
+        sa.PrimaryKeyConstraint("device_id", name=op.f("pk_meter_asked")),
+    )
+    op.create_table(
+        "meter_reading",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("hours", sa.Float(), nullable=False),
+        sa.Column("total_h", sa.Float(), nullable=False),
+        sa.Column("starts", sa.BigInteger(), nullable=True),
+        sa.Column("source", sa.String(length=12), nullable=False),
+        sa.Column("replaced", sa.Boolean(), nullable=False),
+        sa.Column("doubt", sa.String(length=8), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("doubt IN ('', 'back', 'fast')", name=op.f("ck_meter_reading_doubt")),
+        sa.CheckConstraint("source IN ('telemetry', 'manual')", name=op.f("ck_meter_reading_source")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_meter_reading_device_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_meter_reading")),
+        sa.UniqueConstraint("device_id", "at", name=op.f("uq_meter_reading_device_id_at")),
+    )
+    with op.batch_alter_table("meter_reading", schema=None) as batch_op:
+        batch_op.create_index("ix_meter_reading_at", ["at"], unique=False)
+
+    op.create_table(
         "parked",
         sa.Column("device_id", sa.String(length=64), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
@@ -372,6 +599,8 @@ def upgrade() -> None:
         sa.Column("customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("starts_at", sa.BigInteger(), nullable=False),
         sa.Column("ends_at", sa.BigInteger(), nullable=True),
+        sa.Column("handed_over_at", sa.BigInteger(), nullable=True),
+        sa.Column("returned_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name=op.f("ck_rental_period")),
         sa.ForeignKeyConstraint(["contract_id"], ["contract.id"], name=op.f("fk_rental_contract_id")),
         sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_rental_customer_id")),
@@ -383,6 +612,13 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_rental_contract_id"), ["contract_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_rental_customer_id"), ["customer_id"], unique=False)
         batch_op.create_index("ix_rental_device", ["device_id", "starts_at"], unique=False)
+        batch_op.create_index(
+            "ix_rental_replaces",
+            ["replaces_id"],
+            unique=False,
+            sqlite_where=sa.text("replaces_id IS NOT NULL"),
+            postgresql_where=sa.text("replaces_id IS NOT NULL"),
+        )
         batch_op.create_index(
             "uq_rental_running",
             ["device_id"],
@@ -425,6 +661,82 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_session")),
     )
     op.create_table(
+        "stay",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("site_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_stay_device_id")),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_stay_site_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stay")),
+    )
+    with op.batch_alter_table("stay", schema=None) as batch_op:
+        batch_op.create_index("ix_stay_device", ["device_id", "from_at"], unique=False)
+
+    op.create_table(
+        "work_order",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("plan", sa.String(length=40), nullable=False),
+        sa.Column("cycle_at", sa.BigInteger(), nullable=True),
+        sa.Column("title_en", sa.String(length=120), nullable=False),
+        sa.Column("title_zh", sa.String(length=120), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("opened_at", sa.BigInteger(), nullable=False),
+        sa.Column("opened_by", sa.String(length=80), nullable=False),
+        sa.Column("status", sa.String(length=12), nullable=False),
+        sa.Column("assignee_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("checklist", sa.JSON(), nullable=False),
+        sa.Column("results", sa.JSON(), nullable=False),
+        sa.Column("parts", sa.JSON(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.Column("done_by", sa.String(length=80), nullable=False),
+        sa.Column("meter_hours", sa.Float(), nullable=True),
+        sa.Column("from_at", sa.BigInteger(), nullable=True),
+        sa.Column("from_h", sa.Float(), nullable=True),
+        sa.Column("from_starts", sa.BigInteger(), nullable=True),
+        sa.Column("draw_id", sa.BigInteger(), nullable=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("(status = 'done') = (done_at IS NOT NULL)", name=op.f("ck_work_order_done_at")),
+        sa.CheckConstraint("kind IN ('maintenance', 'spot_check')", name=op.f("ck_work_order_kind")),
+        sa.CheckConstraint("status IN ('open', 'done', 'cancelled')", name=op.f("ck_work_order_status")),
+        sa.ForeignKeyConstraint(["assignee_id"], ["person.id"], name=op.f("fk_work_order_assignee_id")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_work_order_device_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_work_order")),
+    )
+    with op.batch_alter_table("work_order", schema=None) as batch_op:
+        batch_op.create_index("ix_work_order_assignee", ["assignee_id"], unique=False)
+        batch_op.create_index("ix_work_order_device", ["device_id", "id"], unique=False)
+        batch_op.create_index("ix_work_order_draw", ["draw_id"], unique=False)
+        batch_op.create_index(
+            "ix_work_order_open",
+            ["due_at"],
+            unique=False,
+            sqlite_where=sa.text("status = 'open'"),
+            postgresql_where=sa.text("status = 'open'"),
+        )
+        batch_op.create_index(
+            "uq_work_order_cycle",
+            ["device_id", "plan", "cycle_at"],
+            unique=True,
+            sqlite_where=sa.text("cycle_at IS NOT NULL"),
+            postgresql_where=sa.text("cycle_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "uq_work_order_open",
+            ["device_id", "plan"],
+            unique=True,
+            sqlite_where=sa.text("plan <> '' AND status = 'open'"),
+            postgresql_where=sa.text("plan <> '' AND status = 'open'"),
+        )
+
+    op.create_table(
         "working_hours",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -441,6 +753,36 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("working_hours", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_working_hours_person_id"), ["person_id"], unique=False)
+
+    op.create_table(
+        "inspection",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(length=12), nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("rental_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("checklist_version", sa.String(length=40), nullable=False),
+        sa.Column("items", sa.JSON(), nullable=False),
+        sa.Column("passed", sa.Boolean(), nullable=False),
+        sa.Column("inspector_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("signature", sa.String(length=200), nullable=False),
+        sa.Column("signed_at", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("voided_at", sa.BigInteger(), nullable=True),
+        sa.Column("voided_by", sa.String(length=80), nullable=False),
+        sa.Column("void_reason", sa.String(length=500), nullable=False),
+        sa.CheckConstraint("(voided_at IS NULL) = (void_reason = '')", name=op.f("ck_inspection_voided_with_reason")),
+        sa.CheckConstraint("kind IN ('hand_over', 'return', 'spot_check')", name=op.f("ck_inspection_kind")),
+        sa.CheckConstraint("at <= recorded_at AND signed_at <= recorded_at", name=op.f("ck_inspection_recorded_after")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.device_id"], name=op.f("fk_inspection_device_id")),
+        sa.ForeignKeyConstraint(["inspector_id"], ["person.id"], name=op.f("fk_inspection_inspector_id")),
+        sa.ForeignKeyConstraint(["rental_id"], ["rental.id"], name=op.f("fk_inspection_rental_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_inspection")),
+    )
+    with op.batch_alter_table("inspection", schema=None) as batch_op:
+        batch_op.create_index("ix_inspection_device", ["device_id", "at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_inspection_rental_id"), ["rental_id"], unique=False)
 
     op.create_table(
         "ticket",
@@ -500,7 +842,29 @@ def upgrade() -> None:
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
+        batch_op.create_index("ix_ticket_opened", ["opened_at"], unique=False)
+        batch_op.create_index(
+            "ix_ticket_reopened",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("turn > 0"),
+            postgresql_where=sa.text("turn > 0"),
+        )
+        batch_op.create_index(
+            "ix_ticket_resolved",
+            ["resolved_at"],
+            unique=False,
+            sqlite_where=sa.text("resolved_at IS NOT NULL"),
+            postgresql_where=sa.text("resolved_at IS NOT NULL"),
+        )
         batch_op.create_index("ix_ticket_status", ["status", "id"], unique=False)
+        batch_op.create_index(
+            "ix_ticket_unended",
+            ["due_at", "severity"],
+            unique=False,
+            sqlite_where=sa.text("status NOT IN ('closed', 'cancelled')"),
+            postgresql_where=sa.text("status NOT IN ('closed', 'cancelled')"),
+        )
         batch_op.create_index(
             "ix_ticket_unhired",
             ["id"],
@@ -645,6 +1009,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("next_at IS NOT NULL"),
             postgresql_where=sa.text("next_at IS NOT NULL"),
         )
+        batch_op.create_index("ix_commitment_started", ["started_at"], unique=False)
 
     op.create_table(
         "fault",
@@ -672,6 +1037,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("fault", schema=None) as batch_op:
         batch_op.create_index("ix_fault_cleared", ["cleared_at"], unique=False)
+        batch_op.create_index("ix_fault_device", ["device_id", "opened_at"], unique=False)
         batch_op.create_index(
             "ix_fault_held",
             ["held_until"],
@@ -694,6 +1060,23 @@ def upgrade() -> None:
             sqlite_where=sa.text("cleared_at IS NULL"),
             postgresql_where=sa.text("cleared_at IS NULL"),
         )
+
+    op.create_table(
+        "hand_over",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("rental_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("inspection_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("command_id", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("gate", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["inspection_id"], ["inspection.id"], name=op.f("fk_hand_over_inspection_id")),
+        sa.ForeignKeyConstraint(["rental_id"], ["rental.id"], name=op.f("fk_hand_over_rental_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_hand_over")),
+        sa.UniqueConstraint("rental_id", name=op.f("uq_hand_over_rental_id")),
+    )
+    with op.batch_alter_table("hand_over", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_hand_over_inspection_id"), ["inspection_id"], unique=False)
 
     op.create_table(
         "move",
@@ -917,6 +1300,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_evidence_copy_ticket_id"), ["ticket_id"], unique=False)
 
     _append_only()
+    _ledger_follows()
+    _inspections_stay()
     _one_rental_at_a_time()
     _changes_in_order()
 
@@ -938,6 +1323,35 @@ def _append_only() -> None:
             f"CREATE TRIGGER audit_kept_{change.lower()} BEFORE {change} ON audit "
             "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
         )
+
+
+SIGNED = "kind, device_id, rental_id, checklist_version, items, passed, inspector_id, signed_at, at, recorded_at, note"
+"""What of an inspection nobody changes any more. The signature goes when the person is erased."""
+
+
+def _inspections_stay() -> None:
+    """What was signed stays as it was signed: an inspection can be voided once, nothing else."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION inspection_is_signed() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'an inspection is signed'; END $$"
+        )
+        op.execute(
+            f"CREATE TRIGGER inspection_kept BEFORE DELETE OR UPDATE OF {SIGNED} ON inspection "
+            "FOR EACH ROW EXECUTE FUNCTION inspection_is_signed()"
+        )
+        op.execute(
+            "CREATE TRIGGER inspection_void BEFORE UPDATE OF voided_at, voided_by, void_reason ON inspection "
+            "FOR EACH ROW WHEN (OLD.voided_at IS NOT NULL) EXECUTE FUNCTION inspection_is_signed()"
+        )
+        return
+    refuse = "BEGIN SELECT RAISE(ABORT, 'an inspection is signed'); END"
+    op.execute(f"CREATE TRIGGER inspection_kept BEFORE UPDATE OF {SIGNED} ON inspection {refuse}")
+    op.execute(f"CREATE TRIGGER inspection_kept_delete BEFORE DELETE ON inspection {refuse}")
+    op.execute(
+        "CREATE TRIGGER inspection_void BEFORE UPDATE OF voided_at, voided_by, void_reason ON inspection "
+        f"WHEN OLD.voided_at IS NOT NULL {refuse}"
+    )
 
 
 OVERLAPS = (
@@ -978,6 +1392,39 @@ def _changes_in_order() -> None:
             "ALTER TABLE change ALTER COLUMN id SET DEFAULT "
             "(pg_current_xact_id()::text::bigint << 20) + (nextval('change_id_seq') & 1048575)"
         )
+
+
+def _ledger_follows() -> None:
+    """Whatever a machine's course in the fleet's ledger depends on marks it, as it changes."""
+    into = "INSERT INTO ledger_due (device_id, due_at, mark)"
+    due = "ON CONFLICT (device_id) DO UPDATE SET due_at = 0, mark = ledger_due.mark + 1"
+    of_device = f"{into} VALUES (NEW.device_id, 0, 0) {due}"
+    of_place = (
+        f"{into} SELECT DISTINCT device_id, 0, 0 FROM stay "  # noqa: S608 (nobody says anything in it)
+        f"WHERE device_id = NEW.device_id OR site_id = NEW.site_id {due}"
+    )
+    for table, names, marks in (
+        ("device", ("profile", "site_id", "added_at", "retired_at", "first_heard_at"), of_device),
+        ("fault", ("severity", "occurred_at", "opened_at", "cleared_at"), of_device),
+        ("rental", ("device_id", "customer_id", "starts_at", "ends_at"), of_device),
+        ("maintenance_window", ("starts_at", "ends_at", "what", "cancelled_at"), of_place),
+        ("stay", ("site_id", "from_at"), of_device),
+        ("heard_late", ("from_at", "to_at"), of_device),
+    ):
+        changed = f"CREATE TRIGGER ledger_{table}_changed AFTER UPDATE OF {', '.join(names)} ON {table}"
+        if op.get_bind().dialect.name == "postgresql":
+            differs = " OR ".join(f"OLD.{name} IS DISTINCT FROM NEW.{name}" for name in names)
+            op.execute(
+                f"CREATE FUNCTION ledger_{table}() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN {marks}; RETURN NULL; END $$"
+            )
+            each = f"FOR EACH ROW EXECUTE FUNCTION ledger_{table}()"
+            op.execute(f"CREATE TRIGGER ledger_{table}_new AFTER INSERT ON {table} {each}")
+            op.execute(f"{changed} FOR EACH ROW WHEN ({differs}) EXECUTE FUNCTION ledger_{table}()")
+        else:
+            differs = " OR ".join(f"OLD.{name} IS NOT NEW.{name}" for name in names)
+            op.execute(f"CREATE TRIGGER ledger_{table}_new AFTER INSERT ON {table} BEGIN {marks}; END")
+            op.execute(f"{changed} WHEN {differs} BEGIN {marks}; END")
 
 
 def downgrade() -> None:

@@ -1,0 +1,48 @@
+"""Papers: a template of `templates/papers/`, in the reader's words, as PDF."""
+
+from threading import Lock
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request, Response
+
+from api.context import api_of
+from api.labels import Labels
+from api.problems import Problem
+from api.words import wanted_lang
+from monitor.papers.pdf import CannotPrint, TooLong, pdf, stylesheet
+
+PaperLang = Annotated[Literal["zh", "en"] | None, Query(description="Its language; without it, the reader's.")]
+WAIT_S = 30.0
+PDF = "application/pdf"
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {PDF: {"schema": {"type": "string", "format": "binary"}}}}
+}
+"""For OpenAPI: what a route that prints answers."""
+
+
+def printed(
+    request: Request, template: str, *, name: str, as_of: int, lang: str | None = None, **known: object
+) -> Response:
+    """`papers/{template}` as PDF, to be shown by the browser and saved as `{name}.pdf`.
+
+    `as_of` (ms) is the moment that it tells of, which is also the file's own date; `known` is what the template reads.
+    Raises the 503 Problem where printing is not installed, or others print for too long.
+    """
+    api, words = api_of(request), request.app.state.words[lang or wanted_lang(request, api_of(request).lang)]
+    html = request.app.state.templates[words.lang].get_template(f"papers/{template}").render(
+        known, labels=Labels(words, api.profiles), as_of=as_of, stylesheet=stylesheet(),
+    )  # fmt: skip
+    # Drawing takes a core: one paper at a time leaves the other one for everybody else.
+    one_at_a_time: Lock = request.app.state.printing
+    if not one_at_a_time.acquire(timeout=WAIT_S):
+        raise Problem(503, "Not now", "Other papers are being printed.", headers={"Retry-After": "30"})
+    try:
+        body = pdf(html, as_of=as_of)
+    except CannotPrint as missing:
+        raise Problem(503, "PDF is not installed here", str(missing)) from missing
+    except TooLong as long:
+        raise Problem(422, "Too long to print", str(long)) from long
+    finally:
+        one_at_a_time.release()
+    headers = {"Content-Disposition": f'inline; filename="{name}.pdf"'}
+    return Response(body, media_type=PDF, headers=headers)
