@@ -510,6 +510,7 @@ TRIGGERS = {
     "starts": N_("by starts"),
     "condition": N_("a trend in its readings"),
     "by_hand": N_("asked for by hand"),
+    "imported": N_("taken over from a file"),
     "draw": N_("drawn for a spot check"),
 }
 

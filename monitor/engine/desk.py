@@ -758,12 +758,17 @@ class Desk:
     def tick(self, now: int) -> None:
         """What the time itself brings: tickets for what was held, the end of what waited, and the warnings and
         breaches until `now`, each once, each stamped with its own moment."""
+        with self.database.connect() as connection:
+            waiting = cases.waiting(connection, now)
+        parts = [self.paging.tick, self.foreseeing.tick, self.shifts.tick]
+        parts += [part for is_due, part in (
+            (waiting.courses, self.books.tick), (waiting.sites, self._judge_sites), (waiting.holds, self._end_holds),
+            (waiting.hired, self._take_hired), (waiting.waits, self._end_waits),
+        ) if is_due]  # fmt: skip
+        # What goes before may have set a clock running.
+        parts += [self._cross_due, self.upkeep.tick, self.budget.tick, self.reporting.tick]
         # Whatever is wrong with one part of it, the clocks go on.
-        for part in (
-            self.books.tick, self.paging.tick, self.foreseeing.tick, self.shifts.tick, self._judge_sites,
-            self._end_holds, self._take_hired, self._end_waits, self._cross_due, self.upkeep.tick, self.budget.tick,
-            self.reporting.tick,
-        ):  # fmt: skip
+        for part in parts:
             try:
                 part(now)
             except Exception:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -459,6 +459,42 @@ def pause_over(connection: Connection, ticket_id: int, now: int) -> int | None:
     return connection.execute(
         sa.select(c.until_at).where(c.ticket_id == ticket_id, c.to_at.is_(None), c.until_at <= now)
     ).scalar()
+
+
+# --- what time brings ---
+
+
+class Waiting(NamedTuple):
+    """Whether anything is due of each kind: courses of the ledger, sites that fall silent or are, faults that were
+    held, tickets whose machine was taken on hire, waits that are over, clocks that run into something."""
+
+    courses: bool
+    sites: bool
+    holds: bool
+    hired: bool
+    waits: bool
+    clocks: bool
+
+
+def waiting(connection: Connection, now: int) -> Waiting:
+    """What a tick has to look at: one question, for most ticks find nothing."""
+    return Waiting(*map(bool, connection.execute(_waiting(), {"now": now}).one()))
+
+
+@cache
+def _waiting() -> sa.Select[*tuple[Any, ...]]:
+    now: sa.BindParameter[int] = sa.bindparam("now")
+    f, t, p, c = schema.fault.c, schema.ticket.c, schema.pause.c, schema.commitment.c
+    silent = f.kind == FaultKind.SILENT.value
+    site = t.device_id.is_(None), t.kind == FaultKind.SILENT.value, t.cleared_at.is_(None), sa.text(schema.OPEN_TICKET)
+    return sa.select(
+        sa.exists().where(schema.ledger_due.c.due_at <= now),
+        sa.or_(sa.exists().where(silent, sa.text(schema.HELD)), sa.exists().where(*site)),
+        sa.exists().where(f.held_until <= now, sa.text(schema.HELD)),
+        sa.select(t.id).where(sa.text(schema.UNHIRED)).exists(),
+        sa.exists().where(p.to_at.is_(None), p.until_at <= now),
+        sa.exists().where(c.next_at <= now),
+    )
 
 
 # --- clocks ---
