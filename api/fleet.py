@@ -29,13 +29,12 @@ from api.shapes import (
     TicketCounts,
 )
 from monitor.fleet.availability import (
+    DAY_MS,
     TARGET,
     WINDOW_DAYS,
     Spent,
     availability,
-    month,
-    month_of,
-    pace,
+    month_pace,
     spent_by_day,
     summed,
     window,
@@ -45,7 +44,6 @@ from monitor.store.access import Visitor
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"], dependencies=[KnownQuery])
 
-DAY_MS = 86_400_000
 INTERVALS_SHOWN = 2_000
 
 
@@ -89,12 +87,10 @@ def health(api: Api, visitor: Visitor) -> FleetHealth:
 def spent_lately(api: Api, connection: Connection, scope: queries.Scope, *, hired: bool) -> list[Spent]:
     """What each of the last 30 days, and today, was spent in: from the sums that are kept; a customer's from the
     intervals of the rentals that run."""
-    midnights = window(scope.now, api.timezone)
     if scope.customer_id is None:
-        sums = ledger.day_sums(connection, midnights[0], hired=hired)
-    else:
-        sums = ledger.sums_of_customer(connection, scope.customer_id, scope.now, api.timezone)
-    return spent_by_day(midnights, scope.now, sums.ended, sums.running)
+        return ledger.spent_lately(connection, scope.now, api.timezone, hired=hired)
+    sums = ledger.sums_of_customer(connection, scope.customer_id, scope.now, api.timezone)
+    return spent_by_day(window(scope.now, api.timezone), scope.now, *sums)
 
 
 def course(api: Api, visitor: Visitor) -> list[tuple[float | None, float | None]]:
@@ -109,12 +105,8 @@ def _share(days: Sequence[Spent], good: int, total: int) -> ShareShape:
 
 
 def _budgets(api: Api, now: int, on_hire: Sequence[Spent], fleet: Sequence[Spent], machines: Counts) -> Budgets:
-    """How this month goes: its days are among those of the window, whatever day it is."""
-    name = month_of(now, api.timezone)
-    start_at, end_at = month(name, api.timezone)
-    over = sum(day_at >= start_at for day_at in window(now, api.timezone))
-    hired = pace(name, summed(on_hire[-over:]), machines.on_hire, now, end_at)
-    whole = pace(name, summed(fleet[-over:]), machines.total, now, end_at)
+    hired = month_pace(on_hire, machines.on_hire, now, api.timezone)
+    whole = month_pace(fleet, machines.total, now, api.timezone)
     return Budgets(on_hire=PaceShape.model_validate(hired), fleet=PaceShape.model_validate(whole))
 
 

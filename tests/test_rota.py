@@ -15,18 +15,15 @@ from monitor.desk.rota import (
     Because,
     Duty,
     Override,
-    QuietHours,
     Rota,
     Rotation,
     Span,
     Worker,
     WorkingHours,
     moment_of,
-    usable_from,
     wall_clock,
     zone_named,
 )
-from monitor.devices import Severity
 
 CHINA, BERLIN, LORD_HOWE, APIA = "Asia/Shanghai", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"
 LI, WANG, ZHAO = 1, 2, 3
@@ -329,7 +326,6 @@ def test_nothing_that_can_be_stored_makes_the_rota_fail(facts):
         assert all(one.end_at <= later.start_at for one, later in pairwise(duties))
         assert duties[:1] == tuple(filter(None, [kept.next_duty(person_id, moment, until_at)]))
     assert kept.duty_at(LI, moment) in (None, Duty.WORKING, Duty.ON_CALL)
-    assert usable_from([QuietHours(BERLIN, 1320, 360)], Severity.URGENT, moment) >= moment
     wall_clock(moment, zone_named(CHINA))
 
 
@@ -354,38 +350,6 @@ def test_the_next_duty():
     assert (shown([found]), found.duty) == ([("03-09 08:00", "03-09 17:00")], Duty.WORKING)
     assert rota.next_duty(WANG, friday, at("2026-03-08T00:00")) is None
     assert rota.next_duty(LI, friday, monday)[0] == friday
-
-
-# --- quiet hours ---------------------------------------------------------------------------------------------------
-
-NIGHT = QuietHours(CHINA, 1320, 420)
-
-
-@pytest.mark.parametrize(
-    ("moment", "severity", "usable"),
-    [
-        ("2026-03-02T21:59", "routine", "2026-03-02T21:59"),
-        ("2026-03-02T22:00", "routine", "2026-03-03T07:00"),
-        ("2026-03-03T06:59", "urgent", "2026-03-03T07:00"),
-        ("2026-03-03T07:00", "urgent", "2026-03-03T07:00"),
-        ("2026-03-03T02:00", "emergency", "2026-03-03T02:00"),  # overrides them
-    ],
-)
-def test_quiet_hours(moment, severity, usable):
-    assert usable_from([NIGHT], Severity(severity), at(moment)) == at(usable)
-
-
-def test_quiet_hours_that_follow_each_other_are_one():
-    weekend = QuietHours(CHINA, 0, 1440, frozenset((5, 6)))
-    assert usable_from([NIGHT, weekend], Severity.URGENT, at("2026-03-06T23:00")) == at("2026-03-09T07:00")
-    assert usable_from([QuietHours(CHINA, 0, 1440)], Severity.URGENT, at("2026-03-06T23:00")) is None
-    assert usable_from([], Severity.NOTE, at("2026-03-06T23:00")) == at("2026-03-06T23:00")
-
-
-def test_quiet_hours_last_the_second_two_o_clock_too():
-    asleep = [QuietHours(BERLIN, 1320, 150)]
-    again = at("2026-10-25T02:10", BERLIN, fold=1)
-    assert usable_from(asleep, Severity.URGENT, again) == at("2026-10-25T02:30", BERLIN, fold=1)
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------

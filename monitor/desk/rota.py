@@ -1,4 +1,4 @@
-"""Who works when: working times, absences, the on-call rotation with its overrides, and quiet hours. Pure.
+"""Who works when: working times, absences, and the on-call rotation with its overrides. Pure.
 
 Hours are wall-clock times of a named zone: 08:00 stays 08:00 when the clocks change. A time that a change leaves out is
 the moment of the change; of a time that comes twice, a spell begins at the first and ends at the last. Spans are
@@ -19,15 +19,11 @@ from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from monitor.devices import Severity
-
 DAY_MIN = 1440
 EVERY_DAY = frozenset(range(7))
 MAX_WINDOW_MS = 400 * 86_400_000
 """The longest window that duty is worked out for at once: its cost grows with the days in it."""
 MAX_SHIFT_H = 24 * 366
-QUIET_LOOK_AHEAD_MS = 15 * 86_400_000
-"""Quiet hours that have not ended after two whole weeks never end."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -155,20 +151,6 @@ class Rotation:
             )
         if self.ends_at is not None:
             _check_order(self.start_at, self.ends_at)
-
-
-@dataclass(frozen=True, slots=True)
-class QuietHours:
-    """When a contact is left in peace, on the evenings of these weekdays. The same minutes as WorkingHours."""
-
-    timezone: str
-    start_min: int
-    end_min: int
-    weekdays: frozenset[int] = EVERY_DAY
-
-    def __post_init__(self) -> None:
-        zone_named(self.timezone)
-        _check_hours(self.start_min, self.end_min)
 
 
 def _check_hours(start_min: int, end_min: int) -> None:
@@ -448,28 +430,3 @@ def _duty(works: Sequence[Span], calls: Sequence[Span]) -> list[DutySpan]:
     spans = [DutySpan(*span, Duty.WORKING) for span in works]
     spans += [DutySpan(*span, Duty.ON_CALL) for span in _without(calls, works)]
     return sorted(spans)
-
-
-# --- quiet hours ---------------------------------------------------------------------------------------------------
-
-
-def usable_from(
-    quiet: Sequence[QuietHours], severity: Severity, at: int,
-    overriding: frozenset[Severity] = frozenset((Severity.EMERGENCY,)),
-) -> int | None:  # fmt: skip
-    """From when a contact with these quiet hours may be used for something of this severity: `at` itself, or the end
-    of the quiet hours; None where they never end. An emergency overrides them."""
-    if severity in overriding:
-        return at
-    horizon = at + QUIET_LOOK_AHEAD_MS
-    spans = _merged(span for hours in quiet for span in _quiet(hours, at, horizon))
-    if not spans or spans[0].start_at > at:
-        return at
-    return spans[0].end_at if spans[0].end_at < horizon else None
-
-
-def _quiet(hours: QuietHours, from_at: int, until_at: int) -> list[Span]:
-    def plan(day: date) -> Iterator[tuple[int, int]]:
-        return iter([(hours.start_min, hours.end_min)] if day.weekday() in hours.weekdays else [])
-
-    return _planned(plan, zone_named(hours.timezone), from_at, until_at)

@@ -49,12 +49,11 @@ class Bookkeeping:
         return sums
 
     def _round(self, now: int) -> bool:
-        """Some machines that are due; False where none is."""
-        with self.database.connect() as connection:
-            if not ledger.due(connection, now, 1):
-                return False
+        """Some machines that are due; False where none is left."""
         with self.database.begin() as connection:
             due = ledger.due(connection, now, MACHINES_A_ROUND)
+            if not due:
+                return False
             ids = [one.device_id for one in due]
             facts, kept = ledger.load_facts(connection, ids), ledger.load_intervals(connection, ids)
             sums, amendments = Sums.none(kept_since(now, self.timezone)), {}
@@ -71,4 +70,4 @@ class Bookkeeping:
             ledger.save(connection, amendments, now)
             ledger.add_sums(connection, sums)
             ledger.done(connection, due, {one: next_turn(facts[one], now) if one in facts else None for one in ids})
-        return True
+        return len(due) == MACHINES_A_ROUND

@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy.engine import Connection
+
 from monitor.desk import notices
 from monitor.desk.notices import Kind
 from monitor.devices import Severity
-from monitor.fleet.availability import Pace
+from monitor.fleet.availability import Pace, month_pace
 from monitor.store import cases, ledger
 
 if TYPE_CHECKING:
@@ -26,11 +28,15 @@ class Budget:
             return
         self._looked_at = now
         with self.desk.database.connect() as connection:
-            paces = {of: ledger.month_pace(connection, now, self.desk.addresses.timezone, hired=of == "on_hire")
-                     for of in ("fleet", "on_hire")}  # fmt: skip
+            paces = {of: self._pace(connection, now, hired=of == "on_hire") for of in ("fleet", "on_hire")}
         for of, found in paces.items():
             if found.misses:
                 self._warn(of, found, now)
+
+    def _pace(self, connection: Connection, now: int, *, hired: bool) -> Pace:
+        timezone = self.desk.addresses.timezone
+        lately = ledger.spent_lately(connection, now, timezone, hired=hired)
+        return month_pace(lately, ledger.machines(connection, hired=hired), now, timezone)
 
     def _warn(self, of: str, found: Pace, now: int) -> None:
         addresses = self.desk.addresses

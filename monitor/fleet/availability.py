@@ -262,6 +262,15 @@ EARLIEST_WARNING_DAYS = 3
 """So long each machine has to have been there, on the average, before a month's pace says anything."""
 
 
+def month_pace(lately: Sequence[Spent], machines: int, now: int, timezone: str) -> Pace:
+    """How the present month goes, by the days of a `window` that ends now: whatever day it is, the month's are among
+    them."""
+    name = month_of(now, timezone)
+    start_at, end_at = month(name, timezone)
+    over = sum(day_at >= start_at for day_at in window(now, timezone))
+    return pace(name, summed(lately[-over:]), machines, now, end_at)
+
+
 def pace(month_name: str, spent: Spent, machines: int, now: int, end_at: int, target: float = TARGET) -> Pace:
     """The pace of a month that has `spent` so far; `machines` are counted on until it ends."""
     if not spent.total:

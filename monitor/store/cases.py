@@ -14,7 +14,7 @@ from monitor.desk.tickets import Advance, Resolution, Status, Step, Taken, Ticke
 from monitor.desk.triage import Case, Fault, Standing, channels_of
 from monitor.devices import FaultKind, Profile, Severity
 from monitor.store import schema
-from monitor.store.database import insert_new
+from monitor.store.database import insert_new, runs
 from monitor.store.registry import raise_version
 
 Row = sa.Row[*tuple[Any, ...]]
@@ -58,8 +58,7 @@ def _machines(connection: Connection, device_ids: Sequence[str], now: int) -> Se
 def _machines_query() -> sa.Select[Any]:
     d, s, r, w = schema.device, schema.site.c, schema.rental.c, schema.maintenance_window.c
     now: sa.BindParameter[int] = sa.bindparam("now")
-    running = r.starts_at <= now, sa.or_(r.ends_at.is_(None), r.ends_at > now)
-    rental = sa.select(r.id).where(r.device_id == d.c.device_id, *running).order_by(r.starts_at.desc()).limit(1)
+    rental = sa.select(r.id).where(r.device_id == d.c.device_id, runs(r, now)).order_by(r.starts_at.desc()).limit(1)
     window = sa.select(sa.func.max(w.ends_at)).where(
         sa.or_(w.device_id == d.c.device_id, w.site_id == d.c.site_id), w.starts_at <= now, w.ends_at > now,
         w.cancelled_at.is_(None),
@@ -774,10 +773,8 @@ def course_of_outage(connection: Connection, ticket_id: int) -> tuple[int, list[
 def hired_since(connection: Connection, now: int, limit: int) -> list[int]:
     """Open tickets of no rental, whose machine is on hire now."""
     t, r = schema.ticket.c, schema.rental.c
-    running = r.device_id == t.device_id, r.starts_at <= now, sa.or_(r.ends_at.is_(None), r.ends_at > now)
-    rows = connection.execute(
-        sa.select(t.id).where(sa.text(schema.UNHIRED), sa.exists().where(*running)).order_by(t.id).limit(limit)
-    )
+    hired = sa.exists().where(r.device_id == t.device_id, runs(r, now))
+    rows = connection.execute(sa.select(t.id).where(sa.text(schema.UNHIRED), hired).order_by(t.id).limit(limit))
     return list(rows.scalars())
 
 

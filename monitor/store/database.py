@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.sql.base import ColumnCollection
 
 BUSY_TIMEOUT_MS = 20_000
 CACHE_KIB = 16_000
@@ -120,14 +121,34 @@ def migrate(database: Database) -> None:
         command.upgrade(config, "head")
 
 
+def runs(c: ColumnCollection[Any, Any], at: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
+    """Whether what these columns are of, from `starts_at` to `ends_at` (half-open; null: no end), runs at a moment."""
+    return sa.and_(c.starts_at <= at, sa.or_(c.ends_at.is_(None), c.ends_at > at))
+
+
 def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, or overwrite those with the same primary key."""
+    _merge(connection, table, rows, lambda _, new: new)
+
+
+def add_up(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, or add their numbers to those with the same primary key: in one order, so that no two wait for one
+    another (PostgreSQL)."""
+    keys = [column.name for column in table.primary_key]
+    ordered = sorted(rows, key=lambda row: tuple(str(row[name]) for name in keys))
+    _merge(connection, table, ordered, lambda there, new: there + new)
+
+
+def _merge(
+    connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]],
+    merged: Callable[[sa.ColumnElement[Any], sa.ColumnElement[Any]], sa.ColumnElement[Any]],
+) -> None:  # fmt: skip
     if not rows:
         return
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = insert(table)
     keys = [column.name for column in table.primary_key]
-    rest = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    rest = {name: merged(table.c[name], statement.excluded[name]) for name in rows[0] if name not in keys}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest), list(rows))
 
 

@@ -11,6 +11,7 @@ from monitor.fleet.gate import Inspected, SelfTest
 from monitor.fleet.inspection import Finding, Kind, fails
 from monitor.fleet.spot_checks import Draw, InUse
 from monitor.store import schema
+from monitor.store.database import runs
 from monitor.store.registry import rental_between
 
 Row = sa.Row[*tuple[Any, ...]]
@@ -178,10 +179,9 @@ def uninspected(connection: Connection, *, before: int | None = None, limit: int
 def in_use(connection: Connection, at: int) -> list[InUse]:
     """The machines on hire at a moment, as far as they are not retired."""
     d, r = schema.device.c, schema.rental.c
-    runs = r.starts_at <= at, sa.or_(r.ends_at.is_(None), r.ends_at > at)
     rows = connection.execute(
         sa.select(d.device_id, d.profile, d.added_at).join(schema.rental, r.device_id == d.device_id)
-        .where(*runs, sa.or_(d.retired_at.is_(None), d.retired_at > at))
+        .where(runs(r, at), sa.or_(d.retired_at.is_(None), d.retired_at > at))
     )  # fmt: skip
     return [InUse(*row) for row in rows]
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from monitor.devices import FaultKind, Severity
@@ -14,21 +13,16 @@ from monitor.fleet.availability import (
     DayKey,
     Group,
     NowKey,
-    Pace,
     RunKey,
     Running,
     Spent,
     Sums,
-    days,
-    month,
-    month_of,
-    pace,
     spent_by_day,
-    summed,
     window,
 )
 from monitor.fleet.ledger import Amendment, Condition, Declared, Facts, Hire, Interval, Kept, Place, Span, Stay, Wrong
 from monitor.store import schema
+from monitor.store.database import add_up, runs
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -236,7 +230,7 @@ def add_sums(connection: Connection, sums: Sums) -> None:
     ]  # fmt: skip
     now = [{**key._asdict(), "number": number} for key, number in sums.now.items() if number]
     for table, rows in ((schema.day_sum, ended), (schema.running_sum, running), (schema.now_sum, now)):
-        _add(connection, table, rows)
+        add_up(connection, table, rows)
     for table in (schema.running_sum, schema.now_sum):
         connection.execute(sa.delete(table).where(table.c.number == 0))
     connection.execute(sa.delete(schema.day_sum).where(schema.day_sum.c.day_at < sums.since_at))
@@ -244,20 +238,6 @@ def add_sums(connection: Connection, sums: Sums) -> None:
 
 def _key(key: DayKey | RunKey) -> dict[str, object]:
     return {**key.group._asdict(), "condition": key.condition, "day_at": key.day_at}
-
-
-def _add(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
-    if not rows:
-        return
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table)
-    keys = [column.name for column in table.primary_key]
-    added = {name: table.c[name] + statement.excluded[name] for name in rows[0] if name not in keys}
-    # In one order, so that no two wait for one another (PostgreSQL).
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=keys, set_=added),
-        sorted(rows, key=lambda row: tuple(str(row[name]) for name in keys)),
-    )
 
 
 def clear_sums(connection: Connection) -> None:
@@ -289,6 +269,17 @@ def load_sums(connection: Connection, since_at: int = 0) -> Sums:
 # --- figures ---
 
 
+def said_at(as_of: int, c: Any = schema.fleet_interval.c) -> sa.ColumnElement[bool]:
+    """What the ledger said at a moment."""
+    return sa.and_(c.recorded_at <= as_of, sa.or_(c.superseded_at.is_(None), c.superseded_at > as_of))
+
+
+def known_end(as_of: int, otherwise: int) -> sa.ColumnElement[int]:
+    """Where an interval ended, as far as that was known at a moment; else where we stop looking."""
+    c = schema.fleet_interval.c
+    return sa.case((sa.and_(c.end_recorded_at <= as_of, c.to_at < otherwise), c.to_at), else_=otherwise)
+
+
 class DaySums(NamedTuple):
     """What a group's days are worked out from (availability.spent_by_day)."""
 
@@ -311,24 +302,24 @@ def day_sums(connection: Connection, since_at: int, *, hired: bool) -> DaySums:
     )  # fmt: skip
 
 
-def month_pace(connection: Connection, now: int, timezone: str, *, hired: bool) -> Pace:
-    """How the present month goes: of the whole fleet, or (`hired`) of the machines on hire."""
-    name = month_of(now, timezone)
-    start_at, end_at = month(name, timezone)
-    midnights = days(start_at, now + 1, timezone)
-    sums = day_sums(connection, start_at, hired=hired)
+def spent_lately(connection: Connection, now: int, timezone: str, *, hired: bool) -> list[Spent]:
+    """What each of the last 30 days, and today, was spent in: by the whole fleet, or (`hired`) by the machines on
+    hire."""
+    midnights = window(now, timezone)
+    return spent_by_day(midnights, now, *day_sums(connection, midnights[0], hired=hired))
+
+
+def machines(connection: Connection, *, hired: bool) -> int:
+    """How many machines there are now, or are on hire."""
     c = schema.now_sum.c
-    machines = sa.select(sa.func.coalesce(sa.func.sum(c.number), 0))
-    number = connection.execute(machines.where(c.hired) if hired else machines).scalar_one()
-    return pace(name, summed(spent_by_day(midnights, now, *sums)), int(number), now, end_at)
+    counted = sa.select(sa.func.coalesce(sa.func.sum(c.number), 0))
+    return int(connection.execute(counted.where(c.hired) if hired else counted).scalar_one())
 
 
 def sums_of_customer(connection: Connection, customer_id: int, now: int, timezone: str) -> DaySums:
     """Of the machines on hire to a customer now, since each of those rentals began: summed from their intervals."""
     c, r = schema.fleet_interval.c, schema.rental.c
-    running = sa.select(r.id).where(
-        r.customer_id == customer_id, r.starts_at <= now, sa.or_(r.ends_at.is_(None), r.ends_at > now)
-    )
+    running = sa.select(r.id).where(r.customer_id == customer_id, runs(r, now))
     rows = connection.execute(
         sa.select(schema.fleet_interval).where(c.rental_id.in_(running), c.superseded_at.is_(None))
     )
@@ -373,14 +364,11 @@ def spent(
     """Machine time by condition in [start_at, end_at), as it was known at `as_of`, by group (`by`: one of BY;
     empty: all in one, under None). Read from the intervals themselves."""
     c = schema.fleet_interval.c
-    known_end = sa.case((c.end_recorded_at <= as_of, c.to_at), else_=sa.null())
-    ends = sa.func.coalesce(known_end, end_at)
-    until = sa.case((ends < end_at, ends), else_=end_at)
+    until = known_end(as_of, end_at)
     since = sa.case((c.from_at > start_at, c.from_at), else_=start_at)
     key = c[by] if by else sa.null()
     wanted = [
-        c.recorded_at <= as_of, sa.or_(c.superseded_at.is_(None), c.superseded_at > as_of), c.from_at < end_at,
-        ends > start_at, c.place != Place.RETIRED.value,
+        said_at(as_of), c.from_at < end_at, until > start_at, c.place != Place.RETIRED.value,
     ]  # fmt: skip
     if hired:
         wanted.append(c.rental_id.is_not(None))
@@ -405,7 +393,7 @@ def intervals(
         sa.select(schema.fleet_interval)
         .where(
             c.device_id == device_id, c.from_at < end_at, sa.or_(c.to_at.is_(None), c.to_at > start_at),
-            c.recorded_at <= as_of, sa.or_(c.superseded_at.is_(None), c.superseded_at > as_of),
+            said_at(as_of),
         )
         .order_by(c.from_at, c.id).limit(limit)
     ).all()  # fmt: skip

@@ -14,7 +14,7 @@ from monitor.desk.feasibility import FORESEEN, Spare
 from monitor.desk.tickets import Status
 from monitor.devices import Severity
 from monitor.store import schema
-from monitor.store.database import insert_new, upsert
+from monitor.store.database import insert_new, runs, upsert
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -259,9 +259,7 @@ def note_feared(connection: Connection, ticket_id: int, kind: str, turn: int, no
 def spares(connection: Connection, profile: str, now: int) -> list[Spare]:
     """Machines of a model that stand at a site, fit and not on hire."""
     d, r, f, s = schema.device.c, schema.rental.c, schema.fault.c, schema.site.c
-    hired = sa.exists().where(
-        r.device_id == d.device_id, r.starts_at <= now, sa.or_(r.ends_at.is_(None), r.ends_at > now)
-    )
+    hired = sa.exists().where(r.device_id == d.device_id, runs(r, now))
     # Silent is unknown, and what is not heard is not sent out either.
     wrong = sa.exists().where(
         f.device_id == d.device_id, f.cleared_at.is_(None), f.severity.in_(_BAD) | (f.kind == "silent")
@@ -322,9 +320,5 @@ def note_handed_over(connection: Connection, rotation_id: int, was: int, now: in
 def to_hand_over(connection: Connection, now: int) -> Mapping[int, int]:
     """Rotations that run, and until when their hand-overs have been told."""
     c = schema.rotation.c
-    rows = connection.execute(
-        sa.select(c.id, c.handed_over_at).where(
-            c.starts_at <= now, c.handed_over_at < now, sa.or_(c.ends_at.is_(None), c.ends_at > now)
-        )
-    )
+    rows = connection.execute(sa.select(c.id, c.handed_over_at).where(c.handed_over_at < now, runs(c, now)))
     return {row.id: row.handed_over_at for row in rows}

@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 
 from monitor.devices import FaultKind, Severity
+from monitor.store.database import runs
 from monitor.store.schema import (
     UNENDED,
     amendment,
@@ -139,14 +140,13 @@ condition_now: ColumnElement[str] = case(
 
 
 def _running(now: int) -> ColumnElement[bool]:
-    return and_(rental.c.starts_at <= now, or_(rental.c.ends_at.is_(None), rental.c.ends_at > now))
+    return runs(rental.c, now)
 
 
 def _rental_now(now: int) -> ScalarSelect[int]:
     """A machine's running rental, and only one, so that whatever the record says no machine is there twice."""
     r = rental.alias()
-    running = r.c.starts_at <= now, or_(r.c.ends_at.is_(None), r.c.ends_at > now)
-    latest = select(r.c.id).where(r.c.device_id == device.c.device_id, *running)
+    latest = select(r.c.id).where(r.c.device_id == device.c.device_id, runs(r.c, now))
     return latest.order_by(r.c.starts_at.desc(), r.c.id.desc()).limit(1).correlate(device).scalar_subquery()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from monitor.devices import DEVICE_ID, Device
 from monitor.store import schema
-from monitor.store.database import Database
+from monitor.store.database import Database, runs
 
 ROLES = ("ops", "technician", "customer", "service", "manager", "admin")
 LANGS = ("zh", "en")
@@ -294,7 +294,7 @@ class Registry:
 
     def _end_rental(self, connection: Connection, device_id: str, now: int) -> dict[str, Any] | None:
         c = schema.rental.c
-        running = c.device_id == device_id, c.starts_at <= now, sa.or_(c.ends_at.is_(None), c.ends_at > now)
+        running = c.device_id == device_id, runs(c, now)
         row = connection.execute(sa.select(schema.rental).where(*running)).first()
         if row is None:
             return None

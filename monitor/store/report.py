@@ -23,6 +23,7 @@ from monitor.fleet.ledger import Condition, Place
 from monitor.fleet.maintenance import SERVICE
 from monitor.fleet.report import BREACHES_NAMED, CLOCKS, Breach, Facts, Line, Months, Reason, Tally
 from monitor.store import schema
+from monitor.store.ledger import known_end, said_at
 
 Row = sa.Row[*tuple[Any, ...]]
 Clause = sa.ColumnElement[bool]
@@ -298,25 +299,15 @@ def _reasons(connection: Connection, some: Sequence[Case], as_of: int) -> dict[t
 # --- availability (E1) ---------------------------------------------------------------------------------------------
 
 
-def _valid(as_of: int, table: Any = f) -> Clause:
-    """What the ledger said at a moment."""
-    return sa.and_(table.recorded_at <= as_of, sa.or_(table.superseded_at.is_(None), table.superseded_at > as_of))
-
-
-def _ends(as_of: int, otherwise: int) -> sa.ColumnElement[int]:
-    """Where an interval ended, as far as that was known; else where we stop looking."""
-    return sa.case((sa.and_(f.end_recorded_at <= as_of, f.to_at < otherwise), f.to_at), else_=otherwise)
-
-
 def _availability(connection: Connection, asked: Asked) -> dict[str, list[Tally]]:
     """Machine time by month and condition: one pass over the ledger. The database sums beginnings and ends of the
     intervals that touch the same months; what each month has of them follows."""
     base, last = asked.edges[0], asked.edges[-1]
-    ends = _ends(asked.as_of, last)
+    ends = known_end(asked.as_of, last)
     since = sa.case((f.from_at > base, f.from_at), else_=base)
     cut = (
         sa.select(f.condition, f.rental_id.is_not(None).label("hired"), since.label("since"), ends.label("until"))
-        .where(_valid(asked.as_of), f.from_at < last, ends > base, f.place != Place.RETIRED.value).subquery()
+        .where(said_at(asked.as_of), f.from_at < last, ends > base, f.place != Place.RETIRED.value).subquery()
     )  # fmt: skip
     first, final = asked.place(cut.c.since), asked.place(cut.c.until - 1)
     placed = sa.select(
@@ -341,9 +332,9 @@ def _time(spent: Spent) -> Tally:
 
 
 def _bad(asked: Asked, *, hired: bool) -> list[Clause]:
-    ends = _ends(asked.as_of, asked.over.to_at)
+    ends = known_end(asked.as_of, asked.over.to_at)
     wanted = [
-        f.condition == Condition.BAD.value, f.place != Place.RETIRED.value, _valid(asked.as_of),
+        f.condition == Condition.BAD.value, f.place != Place.RETIRED.value, said_at(asked.as_of),
         f.from_at < asked.over.to_at, ends > asked.over.from_at,
     ]  # fmt: skip
     return [*wanted, f.rental_id.is_not(None)] if hired else wanted
@@ -351,7 +342,7 @@ def _bad(asked: Asked, *, hired: bool) -> list[Clause]:
 
 def _bad_ms(asked: Asked) -> sa.ColumnElement[int]:
     since = sa.case((f.from_at > asked.over.from_at, f.from_at), else_=asked.over.from_at)
-    return sa.func.sum(_ends(asked.as_of, asked.over.to_at) - since)
+    return sa.func.sum(known_end(asked.as_of, asked.over.to_at) - since)
 
 
 def _worst(connection: Connection, asked: Asked, *, hired: bool) -> list[Breach]:
@@ -392,7 +383,7 @@ def _holds(asked: Asked, table: Any) -> Clause:
 def _rentals(asked: Asked) -> sa.Subquery:
     """Rentals that the ledger knew, with when their machine went out and which inspections are on file for them."""
     other, back = schema.inspection.alias("other"), schema.inspection.alias("back")
-    known = sa.exists().where(f.rental_id == r.id, _valid(asked.as_of))
+    known = sa.exists().where(f.rental_id == r.id, said_at(asked.as_of))
     out_at = sa.func.coalesce(h.at, r.starts_at)
     gate = sa.and_(i.id.is_not(None), i.passed)
     own = other.c.rental_id == r.id, other.c.kind == "hand_over", _holds(asked, other)
@@ -431,7 +422,7 @@ def _ended(asked: Asked, some: Any) -> Clause:
     one = schema.fleet_interval.alias("one")
     return sa.exists().where(
         one.c.rental_id == some.id, one.c.to_at == some.ends_at, one.c.end_recorded_at <= asked.as_of,
-        _valid(asked.as_of, one.c),
+        said_at(asked.as_of, one.c),
     )  # fmt: skip
 
 
@@ -571,7 +562,7 @@ def _damaged(asked: Asked) -> sa.Subquery:
     return (
         sa.select(f.fault_id, sa.func.min(f.from_at).label("at"))
         .where(f.condition == Condition.BAD.value, f.fault_id.is_not(None), f.place != Place.RETIRED.value,
-               _valid(asked.as_of))
+               said_at(asked.as_of))
         .group_by(f.fault_id).subquery()
     )  # fmt: skip
 
