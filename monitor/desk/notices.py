@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -567,6 +567,7 @@ def day(at: int, timezone: str, lang: str) -> str:
     return _moment(at, timezone, language(lang), "format.day")
 
 
+@lru_cache(maxsize=1024)
 def _moment(at: int, timezone: str, lang: str, key: str) -> str:
     try:
         when = datetime.fromtimestamp(at / 1000, UTC)
@@ -756,6 +757,7 @@ def _words(evidence: Mapping[str, object], key: str) -> str:
     return _one_line(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
+@lru_cache(maxsize=1024)
 def _figure(number: float | None, lang: str) -> str:
     """Four significant digits, as the language writes them; '' for nothing or zero."""
     return format_decimal(float(f"{number:.4g}"), locale=_locale(lang)) if number else ""

@@ -1,6 +1,6 @@
 """Faults, tickets, steps, commitments and notices: what the desk loads and saves, inside its caller's transaction."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -76,13 +76,8 @@ def _machines_query() -> sa.Select[Any]:
 
 
 def _open_tickets(connection: Connection, device_ids: Sequence[str]) -> dict[str, list[Case]]:
-    t = schema.ticket.c
-    rows = connection.execute(
-        sa.select(t.id, t.device_id, t.kind, t.subject, t.severity, t.opened_at, t.status)
-        .where(t.device_id.in_(device_ids), sa.text(schema.OPEN_TICKET)).order_by(t.id)
-    )  # fmt: skip
     found: dict[str, list[Case]] = {}
-    for row in rows:
+    for row in connection.execute(_open_tickets_query(), {"ids": device_ids}):
         case = Case(
             row.id, FaultKind(row.kind), row.subject, Severity(row.severity), row.opened_at, row.status == Status.OPEN
         )
@@ -90,12 +85,21 @@ def _open_tickets(connection: Connection, device_ids: Sequence[str]) -> dict[str
     return found
 
 
+@cache
+def _open_tickets_query() -> sa.Select[Any]:
+    t = schema.ticket.c
+    return (
+        sa.select(t.id, t.device_id, t.kind, t.subject, t.severity, t.opened_at, t.status)
+        .where(t.device_id.in_(sa.bindparam("ids", expanding=True)), sa.text(schema.OPEN_TICKET)).order_by(t.id)
+    )  # fmt: skip
+
+
 def _faults(
     connection: Connection, device_ids: Sequence[str], ticket_ids: Sequence[int]
 ) -> dict[str, dict[tuple[str, str], Row]]:
     """Of each machine and key the latest fault that is open, or belongs to one of these tickets."""
     f = schema.fault
-    rows = list(connection.execute(sa.select(f).where(f.c.device_id.in_(device_ids), f.c.cleared_at.is_(None))))
+    rows = list(connection.execute(_open_faults_query(), {"ids": device_ids}))
     if ticket_ids:
         latest = sa.select(sa.func.max(f.c.id)).where(f.c.ticket_id.in_(ticket_ids), f.c.cleared_at.is_not(None))
         rows += connection.execute(
@@ -105,6 +109,12 @@ def _faults(
     for row in sorted(rows, key=lambda row: row.id):
         found.setdefault(row.device_id, {})[row.kind, row.subject] = row
     return found
+
+
+@cache
+def _open_faults_query() -> sa.Select[Any]:
+    f = schema.fault
+    return sa.select(f).where(f.c.device_id.in_(sa.bindparam("ids", expanding=True)), f.c.cleared_at.is_(None))
 
 
 def _fault(row: Row, profile: Profile | None) -> Fault:
@@ -121,11 +131,11 @@ def insert_fault(connection: Connection, **values: Any) -> int:
 
 
 def insert_ticket(connection: Connection, **values: Any) -> Row:
-    return connection.execute(sa.insert(schema.ticket).values(**values).returning(schema.ticket)).one()
+    return connection.execute(sa.insert(schema.ticket).returning(schema.ticket), values).one()
 
 
 def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
-    key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
+    key = connection.execute(sa.insert(table), values).inserted_primary_key
     assert key is not None  # noqa: S101 (a table with a serial id always answers with it)
     return int(key[0])
 
@@ -674,9 +684,24 @@ def load_turns(connection: Connection, ticket_id: int) -> int:
     ).scalar_one()
 
 
+def tickets_at_work(connection: Connection, device_id: str) -> list[int]:
+    """The tickets of a machine that somebody is to see to still."""
+    t = schema.ticket.c
+    ended = t.status.in_((Status.RESOLVED, Status.CLOSED, Status.CANCELLED))
+    return list(connection.execute(sa.select(t.id).where(t.device_id == device_id, ~ended).order_by(t.id)).scalars())
+
+
 def note_change(connection: Connection, now: int, what: str, device_id: str | None, ticket_id: int | None) -> None:
     """For the pages that follow along."""
-    connection.execute(sa.insert(schema.change).values(at=now, what=what, device_id=device_id, ticket_id=ticket_id))
+    values = {"at": now, "what": what, "device_id": device_id, "ticket_id": ticket_id}
+    connection.execute(sa.insert(schema.change), values)
+
+
+def note_changes(connection: Connection, now: int, what: str, device_ids: Iterable[str]) -> None:
+    """The same of many machines at once."""
+    rows = [{"at": now, "what": what, "device_id": one, "ticket_id": None} for one in device_ids]
+    if rows:
+        connection.execute(sa.insert(schema.change), rows)
 
 
 # --- sites ---------------------------------------------------------------------------------------------------------

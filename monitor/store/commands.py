@@ -5,6 +5,7 @@ A row is written in the transaction of what caused it, sent until it is answered
 
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,15 +31,21 @@ _ENDED = (Status.CLOSED, Status.CANCELLED)
 def machine(connection: Connection, device_id: str, ticket_id: int | None) -> Row | None:
     """Of a machine: generation, and whether it can be spoken to at all (`speaks`); beside it the kind of its ticket,
     null where there is no such ticket of it."""
+    return connection.execute(_machine_query(), {"device": device_id, "ticket": ticket_id}).first()
+
+
+@cache
+def _machine_query() -> sa.Select[Any]:
     d, t = schema.device.c, schema.ticket.c
-    return connection.execute(
+    its = sa.and_(t.device_id == d.device_id, t.id == sa.bindparam("ticket", type_=t.id.type))
+    return (
         sa.select(
             d.generation, sa.and_(d.retired_at.is_(None), d.revoked_at.is_(None)).label("speaks"),
             t.kind, t.status, t.technician_id,
         )
-        .select_from(schema.device.outerjoin(schema.ticket, sa.and_(t.device_id == d.device_id, t.id == ticket_id)))
-        .where(d.device_id == device_id)
-    ).first()  # fmt: skip
+        .select_from(schema.device.outerjoin(schema.ticket, its))
+        .where(d.device_id == sa.bindparam("device"))
+    )  # fmt: skip
 
 
 def under_way(connection: Connection, device_id: str, ticket_id: int | None) -> Row | None:

@@ -40,10 +40,16 @@ class Told(NamedTuple):
 
 def known_causes(connection: Connection, causes: Collection[str]) -> set[str]:
     """Those of them that have a notice already."""
-    c, found, wanted = schema.notice.c.cause, set[str](), sorted(causes)
+    found, wanted = set[str](), sorted(causes)
     for first in range(0, len(wanted), IDS_A_QUERY):
-        found.update(connection.scalars(sa.select(c).where(c.in_(wanted[first : first + IDS_A_QUERY]))))
+        found.update(connection.scalars(_known_causes_query(), {"causes": wanted[first : first + IDS_A_QUERY]}))
     return found
+
+
+@cache
+def _known_causes_query() -> sa.Select[Any]:
+    c = schema.notice.c.cause
+    return sa.select(c).where(c.in_(sa.bindparam("causes", expanding=True)))
 
 
 def people(connection: Connection, person_ids: Collection[int]) -> dict[int, Told]:
