@@ -10,7 +10,7 @@ from icalendar import Calendar, Event
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
-from api.access import DESK, ForStaff, KnownQuery, Open
+from api.access import DESK, STAFF, ForStaff, KnownQuery, Open
 from api.context import Api, Parts
 from api.links import signer_of
 from api.pages import render
@@ -20,7 +20,7 @@ from api.shapes import Given, Moment
 from api.words import Words
 from monitor.links import Signer
 from monitor.store import maintenance as store
-from monitor.store.access import Visitor
+from monitor.store.access import Visitor, role_now
 from monitor.store.registry import write_audit
 
 router = APIRouter()
@@ -100,7 +100,8 @@ def calendar(api: Parts, token: Annotated[str, Path(max_length=500)]) -> Respons
     facts = signer.read(PURPOSE, token, now) if signer else None
     with api.reading() as connection:
         feed = store.feed_row(connection, facts[0], now) if facts else None
-        if feed is None:
+        # Who has left, or may not see it any more, took the address along.
+        if feed is None or role_now(connection, feed.made_by) not in STAFF:
             raise not_found("calendar")
         entries = list(_entries(api, connection, feed, now))
     made = Calendar()

@@ -3,12 +3,14 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from pydantic import Field
 from sqlalchemy import Connection
 
-from api.access import ForAll, KnownQuery
+from api.access import ForAll, ForDesk, KnownQuery
 from api.context import Api, Parts
 from api.paging import Cursor, Limit, cut, key_of
 from api.problems import Problem, documented, not_found
+from api.refusals import refusals_told
 from api.shapes import (
     AskedMoment,
     Condition,
@@ -16,6 +18,7 @@ from api.shapes import (
     DeviceDetail,
     DeviceShape,
     FaultShape,
+    Given,
     HireShape,
     LimitsShape,
     Page,
@@ -26,6 +29,7 @@ from api.shapes import (
     SeriesShape,
 )
 from monitor.devices import Profile, Sensor
+from monitor.engine import retiring
 from monitor.readings import Reading
 from monitor.store import queries
 from monitor.store.access import Role, Visitor
@@ -66,6 +70,19 @@ def list_devices(
 @router.get("/devices/{device_id}", responses=documented(401, 403, 404))
 def one_device(api: Parts, visitor: ForAll, device_id: DeviceId) -> DeviceDetail:
     """One machine as it stands: condition, connection, newest reading, open faults, completeness of its record."""
+    return device_detail(api, visitor, device_id)
+
+
+class Retirement(Given):
+    reason: str = Field(min_length=1, max_length=retiring.REASON_LENGTH, description="Sold, scrapped, …")
+
+
+@router.post("/devices/{device_id}/retire", responses=documented(401, 403, 404, 409, 422))
+def retire_machine(api: Parts, visitor: ForDesk, device_id: DeviceId, body: Retirement) -> DeviceDetail:
+    """A machine leaves the fleet for good: it is refused, its open work orders are cancelled, and it counts nowhere.
+    409 while a rental of it runs or is agreed, or a ticket of it is not resolved; its record stays."""
+    with refusals_told("machine"):
+        retiring.retire(api.database, device_id, body.reason, visitor.actor, api.clock())
     return device_detail(api, visitor, device_id)
 
 

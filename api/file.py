@@ -4,8 +4,7 @@ For our own people only: a file names other customers, and what was said between
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -145,12 +144,9 @@ def machine_file_pdf(
         row = _known(connection, device_id)
         teller = Teller.of(connection, labels_of(request, lang or wanted_lang(request, api.lang)), row)
         found = file.read(connection, device_id, asked, MOST_PRINTED)
-        left_out = 0
-        if found.following is not None:
-            rest = file.everything(
-                connection, device_id, file.Asked(asked.from_at, asked.to_at, before=found.following)
-            )
-            left_out = sum(1 for _ in islice(rest, MOST_EXPORTED))
+        left_out = 0 if found.following is None else file.number(
+            connection, device_id, replace(asked, before=found.following)
+        )  # fmt: skip
         heard = file.heard(connection, device_id)
         months = file.months(connection, device_id, api.zone, api.clock() - SUMMED_MS)
     lines = [teller.line(entry) for entry in found.entries]

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from api.access import ForAll, ForStaff, KnownQuery
 from api.context import Api, Parts
+from api.paging import Cursor, Limit, cut, key_of
 from api.problems import Problem, documented, not_found
 from api.shapes import (
     AskedMoment,
@@ -43,8 +44,6 @@ from monitor.store import ledger, maintenance, people, queries
 from monitor.store.access import Visitor
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"], dependencies=[KnownQuery])
-
-INTERVALS_SHOWN = 2_000
 
 
 @router.get("/fleet/health", responses=documented(401, 403))
@@ -115,7 +114,7 @@ def fleet_availability(
     api: Parts,
     _visitor: ForStaff,
     from_: Annotated[AskedMoment | None, Query(alias="from", description="30 days ago, where not given.")] = None,
-    to: Annotated[AskedMoment | None, Query(description="Now, where not given; never later.")] = None,
+    to: Annotated[AskedMoment | None, Query(description="`as_of`, where not given; never later.")] = None,
     as_of: Annotated[AskedMoment | None, Query(description="As it was known then; now, where not given.")] = None,
     of: Annotated[Literal["fleet", "on_hire"], Query(description="Which machines are counted.")] = "fleet",
     by: Annotated[Literal["", "profile", "site", "customer"], Query(description="Groups beside the whole.")] = "",
@@ -124,11 +123,11 @@ def fleet_availability(
     share that was surely and possibly good (E1). The sums of the ledger's intervals, which `devices/{id}/intervals`
     lists, so that each figure can be reckoned again by hand."""
     now = api.clock()
-    end_at = min(now, now if to is None else to)
+    known_at = min(now, now if as_of is None else as_of)
+    end_at = known_at if to is None else min(known_at, to)
     start_at = end_at - WINDOW_DAYS * DAY_MS if from_ is None else from_
     if start_at >= end_at:
-        raise Problem(422, "The request is not valid", "from: must lie before to, and before now")
-    known_at = min(now, now if as_of is None else as_of)
+        raise Problem(422, "The request is not valid", "from: must lie before to, before as_of and before now")
     column = {"site": "site_id", "customer": "customer_id"}.get(by, by)
     with api.reading() as connection:
         found = ledger.spent(connection, start_at, end_at, known_at, by=column, hired=of == "on_hire")
@@ -158,18 +157,22 @@ def device_intervals(
     from_: Annotated[AskedMoment | None, Query(alias="from", description="30 days ago, where not given.")] = None,
     to: Annotated[AskedMoment | None, Query(description="Now, where not given.")] = None,
     as_of: Annotated[AskedMoment | None, Query(description="As it was known then; now, where not given.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Page[IntervalShape]:
     """A machine's time in the fleet's ledger: gapless intervals of one condition at one place, as they were known at a
     moment. What was amended later carries when (`superseded_at`)."""
     now = api.clock()
     end_at = now if to is None else to
     start_at = end_at - WINDOW_DAYS * DAY_MS if from_ is None else from_
+    known_at = min(now, now if as_of is None else as_of)
+    after = key_of(cursor, int)
     with api.reading() as connection:
         if queries.device_row(connection, queries.Scope(now), device_id) is None:
             raise not_found("machine")
-        known_at = now if as_of is None else as_of
-        rows = ledger.intervals(connection, device_id, start_at, end_at, known_at, INTERVALS_SHOWN)
-    return Page(items=[IntervalShape.model_validate(row) for row in rows], next=None)
+        rows = ledger.intervals(connection, device_id, start_at, end_at, known_at, limit + 1, after)
+    items, following = cut([IntervalShape.model_validate(row) for row in rows], limit, "id")
+    return Page(items=items, next=following)
 
 
 def counts(rows: queries.Rows) -> Counts:

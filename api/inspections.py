@@ -343,7 +343,7 @@ def _due_at(returned_at: int) -> int:
 def show_gate(request: Request, api: Parts, _: ForStaff, response: Response, rental_id: RentalId) -> HandOverShape:
     """Whether the machine may be handed over now, and all that stands in the way. Nothing changes."""
     with api.reading() as connection, refusals_told("rental"):
-        found = inspecting.look(connection, rental_id, api.clock())
+        found = inspecting.look(connection, api.desk.upkeep, rental_id, api.clock())
     give_tag(response, tag_of(found.rental))
     return _gate(request, api, found)
 
@@ -355,7 +355,9 @@ def hand_over(
     """Hand the machine over. 409 names everything that stands in the way, in `obstacles`."""
     with refusals_told("rental"):
         try:
-            inspecting.hand_over(api.database, rental_id, visitor.actor, api.clock(), seen=seen_tag(if_match))
+            inspecting.hand_over(
+                api.database, api.desk.upkeep, rental_id, visitor.actor, api.clock(), seen=seen_tag(if_match)
+            )
         except Blocked as blocked:
             told = _obstacles(request, api, rental_id, blocked.obstacles)
             raise Problem(
@@ -363,7 +365,7 @@ def hand_over(
                 obstacles=[one.model_dump(mode="json") for one in told],
             ) from blocked  # fmt: skip
         with api.reading() as connection:
-            found = inspecting.look(connection, rental_id, api.clock())
+            found = inspecting.look(connection, api.desk.upkeep, rental_id, api.clock())
     give_tag(response, tag_of(found.rental))
     return _gate(request, api, found)
 

@@ -93,6 +93,7 @@ class RowShape(Shape):
     n_of: str
     kept: int
     open: int = Field(description="Cases that were not decided by `as_of`; they count in nothing.")
+    taken_over: int = Field(description="Rentals that ran already when they were taken over; they count in nothing.")
     met: bool | None
     breaches: list[BreachShape] = Field(description="At most 50; `link` of the row lists all cases.")
     breaches_left_out: int
@@ -305,8 +306,8 @@ def _paper(request: Request, told: Report, lang: str | None) -> Response:
 # --- as a sheet ----------------------------------------------------------------------------------------------------
 
 COLUMNS = (
-    "line", "row", "standard_id", "month", "target", "figure", "upper", "n", "n_of", "kept", "open", "met", "change",
-    "ticket_id", "device_id", "clock", "due_at", "met_at", "ms", "why", "link",
+    "line", "row", "standard_id", "month", "target", "figure", "upper", "n", "n_of", "kept", "open", "taken_over",
+    "met", "change", "ticket_id", "device_id", "clock", "due_at", "met_at", "ms", "why", "link",
 )  # fmt: skip
 
 
@@ -331,7 +332,8 @@ def _lines(told: Report, row: Row) -> Iterator[dict[str, object]]:
         return
     yield of | {
         "line": "row", "month": told.month, "target": row.target, "figure": row.figure, "upper": row.upper, "n": row.n,
-        "n_of": row.n_of, "kept": row.kept, "open": row.open, "met": row.met, "change": row.change, "link": row.link,
+        "n_of": row.n_of, "kept": row.kept, "open": row.open, "taken_over": row.taken_over, "met": row.met,
+        "change": row.change, "link": row.link,
     }  # fmt: skip
     for point in row.trend:
         yield of | {"line": "trend", "month": point.month, "figure": point.figure, "n": point.n}

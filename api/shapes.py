@@ -610,6 +610,7 @@ class DeviceDetail(DeviceShape):
     latest: ReadingShape | None = Field(description="The newest reading by the machine's own clock.")
     faults: list[FaultShape] = Field(description="Open faults.")
     data: DataShape | None = Field(description="How complete its record is; null for customers.")
+    retired_at: Moment | None = Field(description="Since when it is out of the fleet.")
 
 
 class PointShape(BaseModel):

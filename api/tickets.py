@@ -32,7 +32,7 @@ from api.shapes import (
 )
 from monitor.desk.commitments import Commitment, Ledger, explain
 from monitor.desk.notices import headline
-from monitor.desk.tickets import ARRANGED, Incomplete, NotPossible, Status, Ticket, Verb, allowed
+from monitor.desk.tickets import ARRANGED, MAX_BACKDATING_MS, Incomplete, NotPossible, Status, Ticket, Verb, allowed
 from monitor.engine import NoSuchTicket
 from monitor.engine.desk import Changed, Report
 from monitor.engine.paging import TRIES, Offered
@@ -133,12 +133,24 @@ def _explained(api: Api, clock: Commitment, ledger: Ledger) -> ExplainedClock:
 @router.post("/tickets", status_code=201, responses=documented(401, 403, 404, 422))
 def report(request: Request, api: Parts, visitor: ForDoers, body: ReportBody) -> TicketDetail:
     """Somebody told us that a machine has a fault: a ticket with the same clocks, or the one that is open on it."""
+    _check_began(body.occurred_at, api.clock())
     report = Report(body.device_id, body.text, body.origin, body.reported_by, body.stopped, body.occurred_at)
     try:
         ticket_id = api.desk.report(report, visitor.actor, api.clock())
     except LookupError as missing:
         raise not_found("machine") from missing
     return ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=False)[0]
+
+
+def _check_began(occurred_at: int | None, now: int) -> None:
+    """The machine counts as bad from then on (E1), by somebody's word alone: so no farther back than the standard lets
+    any step be entered. A slip of the year would ruin the figures of all months since."""
+    if occurred_at is not None and occurred_at < now - MAX_BACKDATING_MS:
+        hours = MAX_BACKDATING_MS // 3_600_000
+        raise Problem(
+            422, "The request is not valid", f"occurred_at: lies more than {hours} h back; leave it out, and say in "
+            "the text since when it is so"
+        )  # fmt: skip
 
 
 @router.post("/tickets/{ticket_id}/{verb}", responses=documented(401, 403, 404, 409, 412, 422))

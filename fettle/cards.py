@@ -1,5 +1,6 @@
 """Cards: all that a machine's firmware needs to connect."""
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import sqlalchemy as sa
@@ -29,24 +30,28 @@ class Card(TypedDict):
 
 def issue_credential(rooms: House, registry: Registry, device: Device) -> Credential:
     """A new credential for a machine, beside those that it has; noted, so that it can be refused later."""
-    credential = _mint(rooms, device.device_id)
+    credential = mint(rooms, device.device_id)
     registry.note_credential(device, credential.public_key, credential.username, clock())
     return credential
 
 
 def issue_card(rooms: House, registry: Registry, device: Device) -> Card:
     """A new credential, and where to connect with it."""
-    credential = issue_credential(rooms, registry, device)
+    return card_of(rooms, issue_credential(rooms, registry, device))
+
+
+def card_of(rooms: House, credential: Credential) -> Card:
+    """What a firmware is told of its credential."""
     host, port = _advertised(rooms)
     return {
-        "device_id": device.device_id,
+        "device_id": credential.device_id,
         "mqtt": {
             "host": host,
             "port": port,
             "client_id": credential.client_id,
             "username": credential.username,
             "password": credential.password,
-            "topic": topic(device.device_id),
+            "topic": topic(credential.device_id),
         },
     }
 
@@ -64,7 +69,14 @@ def drop_ended_logins(rooms: House) -> None:
     PasswordFiles(rooms.settings.home).revoke(ended)
 
 
-def _mint(rooms: House, device_id: str) -> Credential:
+def unmint(rooms: House, credentials: Sequence[Credential]) -> None:
+    """These were never handed out, nor noted. Our own broker keeps none of what it mints."""
+    if not rooms.settings.own_broker:
+        PasswordFiles(rooms.settings.home).revoke([one.username for one in credentials])
+
+
+def mint(rooms: House, device_id: str) -> Credential:
+    """A new credential of which nobody knows yet."""
     if rooms.settings.own_broker:
         return Keyring(rooms.settings.home.absolute() / "broker").mint(device_id, clock())
     return PasswordFiles(rooms.settings.home).mint(device_id, clock())

@@ -184,6 +184,27 @@ def device_revoke(device_id: DeviceId, as_json: Json = False) -> None:
     _answer(as_json, {"device_id": device_id, "revoked": True}, f"{device_id} is refused from now on.")
 
 
+@device.command("retire")
+def device_retire(
+    device_id: DeviceId,
+    reason: Annotated[str, typer.Option(help="Why, in a few words: sold, scrapped, ….")],
+    as_json: Json = False,
+) -> None:
+    """A machine leaves the fleet for good: it is refused from now on, and counts nowhere; its record stays.
+
+    Refused while a rental of it runs or is agreed for later, or a ticket of it is not resolved.
+    """
+    from monitor.engine import retiring
+
+    with house(read_settings()) as rooms:
+        try:
+            retiring.retire(rooms.database, device_id, reason, "cli", clock())
+        except LookupError:
+            raise Refused(f"device {device_id!r} is not known") from None
+        drop_ended_logins(rooms)
+    _answer(as_json, {"device_id": device_id, "retired": True}, f"{device_id} is out of the fleet from now on.")
+
+
 @device.command("label")
 def device_label(device_id: DeviceId, renew: Renew = False, as_json: Json = False) -> None:
     """Print the address for the label on a machine: whoever opens it can report a problem with it."""

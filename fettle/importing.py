@@ -1,18 +1,19 @@
 """`fettle import` and `fettle export`: registers as CSV."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 from zoneinfo import ZoneInfo
 
-from fettle.cards import issue_card
+from fettle.cards import card_of, mint, unmint
 from fettle.house import House, clock
-from ingest.credentials import write_private
+from ingest.credentials import Credential, write_private
 from monitor.fleet.sheets import MAX_BYTES, Wrong
 from monitor.store import sheets
-from monitor.store.registry import Refused, Registry
-from monitor.store.sheets import Intake, Register
+from monitor.store.registry import Issued, Refused, note_credentials
+from monitor.store.sheets import Intake, Register, Taken
 
 
 class WrongLine(TypedDict):
@@ -52,11 +53,12 @@ def take(rooms: House, file: Path, kind: Register, *, dry_run: bool, cards: Path
     if cards is not None:
         _prepare(cards)
     intake = Intake(rooms.database, ZoneInfo(rooms.settings.timezone), rooms.profiles)
-    taken = intake.look(kind, data, clock()) if dry_run else intake.take(kind, data, clock())
-    added = 0 if dry_run else taken.added
     written = 0
-    if cards is not None and added:
-        written = _write_cards(rooms, cards, [str(row.values["device_id"]) for row in taken.rows])
+    if cards is not None:
+        taken, written = _take_with_cards(rooms, intake, data, cards)
+    else:
+        taken = intake.look(kind, data, clock()) if dry_run else intake.take(kind, data, clock())
+    added = 0 if dry_run else taken.added
     return {
         "kind": str(kind), "dry_run": dry_run, "lines": len(taken.rows), "added": added, "cards": written,
         "wrong": [_told(one) for one in taken.wrong],
@@ -108,12 +110,53 @@ def _prepare(cards: Path) -> None:
         raise Refused(f"--cards {cards}: {error.strerror}") from None
 
 
-def _write_cards(rooms: House, folder: Path, device_ids: Sequence[str]) -> int:
-    registry = Registry(rooms.database)
-    for device_id in device_ids:
-        card = issue_card(rooms, registry, registry.device(device_id))
-        write_private(folder / f"{device_id}.json", json.dumps(card, ensure_ascii=False).encode())
-    return len(device_ids)
+def _take_with_cards(rooms: House, intake: Intake, data: bytes, folder: Path) -> tuple[Taken, int]:
+    """Machines, and how many cards of them. The cards lie in the folder, as ID.json.new, before any of the machines is
+    on record: whenever this stops, no machine is there whose secret is lost."""
+    now = clock()
+    taken = intake.look(Register.DEVICES, data, now)
+    if taken.wrong:
+        return taken, 0
+    ids = [str(row.values["device_id"]) for row in taken.rows if row.values["retired_at"] is None]
+    minted = [mint(rooms, device_id) for device_id in ids]
+    for credential in minted:
+        content = json.dumps(card_of(rooms, credential), ensure_ascii=False)
+        write_private(_new(folder, credential), content.encode())
+    _sync(folder)
+    issued = [Issued(one.device_id, 0, one.public_key, one.username) for one in minted]
+    try:
+        taken = intake.take(
+            Register.DEVICES, data, now, lambda connection: note_credentials(connection, issued, "cli", now)
+        )
+    except Refused:
+        _withdraw(rooms, folder, minted)
+        raise
+    # Only where it is certain that nothing was taken in are the cards good for nothing.
+    if taken.wrong:
+        _withdraw(rooms, folder, minted)
+        return taken, 0
+    for credential in minted:
+        _new(folder, credential).replace(folder / f"{credential.device_id}.json")
+    return taken, len(minted)
+
+
+def _new(folder: Path, credential: Credential) -> Path:
+    return folder / f"{credential.device_id}.json.new"
+
+
+def _sync(folder: Path) -> None:
+    """The names of what was written outlast a power cut, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _withdraw(rooms: House, folder: Path, minted: Sequence[Credential]) -> None:
+    unmint(rooms, minted)
+    for credential in minted:
+        _new(folder, credential).unlink(missing_ok=True)
 
 
 def _told(wrong: Wrong) -> WrongLine:

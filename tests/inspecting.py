@@ -44,4 +44,4 @@ def answers_self_test(world: World, device_id: str, *, ok: bool = True) -> None:
             sa.update(schema.command).where(c.device_id == device_id, c.answered_at.is_(None))
             .values(answered_at=world.now(), ok=ok, result={"checks": {}}, next_send_at=None)
         )  # fmt: skip
-        connection.execute(sa.update(schema.device).where(d.device_id == device_id).values(last_heard_at=world.now()))
+        connection.execute(sa.update(schema.device).where(d.device_id == device_id).values(live_at=world.now()))

@@ -125,6 +125,7 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("GET", "/api/v1/devices/{device_id}/file.json", "/api/v1/devices/gen-a/file.json", STAFF),
     ("GET", "/api/v1/devices/{device_id}/file.pdf", "/api/v1/devices/gen-a/file.pdf", STAFF),
     ("GET", "/machines/{device_id}/file", "/machines/gen-a/file", STAFF),
+    ("POST", "/api/v1/devices/{device_id}/retire", "/api/v1/devices/no-such/retire", DESK),
     ("POST", "/api/v1/devices/{device_id}/move", "/api/v1/devices/no-such/move", DESK),
     ("GET", "/api/v1/reports", "/api/v1/reports", CHIEFS),
     ("GET", "/api/v1/reports/{month}", "/api/v1/reports/2019-01", CHIEFS),

@@ -637,3 +637,16 @@ def test_details_name_no_internals(company: World) -> None:
         ]
     assert [answer.status_code for answer in answers] == [422, 409, 422]
     assert not re.search("sqlalchemy|Traceback|UNIQUE", "".join(answer.text for answer in answers))
+
+
+def test_what_is_told_of_began_at_most_twelve_hours_ago(fresh: World) -> None:
+    """By a slip of the year a machine would have been bad since (E1)."""
+    fresh.at = fresh.now()
+    with fresh.client("ops") as client:
+        for ago_ms, status in ((12 * HOUR + 1, 422), (400 * DAY, 422), (12 * HOUR, 201)):
+            told = {"device_id": "gen-b", "text": "it smokes", "occurred_at": fresh.at - ago_ms}
+            answer = client.post("/api/v1/tickets", json=told)
+            assert answer.status_code == status, answer.text
+            assert status == 201 or "occurred_at: lies more than 12 h back" in answer.json()["detail"]
+    (fault,) = rows(fresh, schema.fault, kind="reported")
+    assert fault.occurred_at == fresh.at - 12 * HOUR

@@ -105,8 +105,59 @@ def test_E1_a_month_that_spends_more_than_its_budget_says_so(company: World) -> 
     assert budget["on_hire"]["misses"] is False
 
 
-def test_no_machines_have_no_figure(tmp_path: Path) -> None:
-    with world(tmp_path) as company:
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[World]:
+    """A company without a machine."""
+    with world(tmp_path, at=1_795_000_000_000) as company:
         company.tokens["ops"] = company.token("ops", "desk")  # type: ignore[arg-type]
-        answer = get(company, "fleet/availability", by="site").json()
-        assert (answer["total"]["lower"], answer["total"]["met"], answer["groups"]) == (None, None, [])
+        yield company
+
+
+def test_what_came_after_as_of_was_not_known_and_counts_in_nothing(bare: World) -> None:
+    """A fault that ended since still ran then; time after that moment had not been."""
+    bare.machine("gen-asked")
+    fault = bare.insert(
+        schema.fault, device_id="gen-asked", kind="limit", subject="oil_pressure_bar", severity="urgent",
+        confidence=1.0, occurred_at=bare.began - HOUR, opened_at=bare.began - HOUR, evidence={},
+    )  # fmt: skip
+    bare.keep_books()
+    known_at = bare.began
+    bare.at = bare.began + 3 * HOUR
+    with bare.database.begin() as connection:
+        ended = sa.update(schema.fault).where(schema.fault.c.id == fault).values(cleared_at=known_at - HOUR // 2)
+        connection.execute(ended)
+    asked = {"from_": rfc(known_at - HOUR // 4), "to": rfc(known_at + 2 * HOUR), "as_of": rfc(known_at)}
+    (then,) = get(bare, "devices/gen-asked/intervals", **asked).json()["items"]
+    assert (then["condition"], then["to_at"], then["end_recorded_at"]) == ("bad", None, None)
+    (since,) = get(bare, "devices/gen-asked/intervals", **asked | {"as_of": rfc(bare.at)}).json()["items"]
+    assert (since["condition"], ms(since["from_at"])) == ("good", known_at - HOUR // 2)
+    total = get(bare, "fleet/availability", **asked).json()
+    assert ms(total["to"]) == known_at
+    assert sum(total["total"][name] for name in ("good_s", "bad_s", "unknown_s")) == 900
+    bare.at = bare.began
+    assert get(bare, "fleet/availability", from_=rfc(known_at), as_of=rfc(known_at)).status_code == 422
+
+
+def test_intervals_come_in_pages_and_none_is_left_out(bare: World) -> None:
+    bare.machine("gen-paged")
+    for n in range(7):
+        at = bare.began - (20 - n) * HOUR
+        bare.insert(
+            schema.fault, device_id="gen-paged", kind="limit", subject="oil_pressure_bar", severity="urgent",
+            confidence=1.0, occurred_at=at, opened_at=at, cleared_at=at + HOUR // 2, evidence={},
+        )  # fmt: skip
+    whole = get(bare, "devices/gen-paged/intervals", limit=500).json()
+    assert (len(whole["items"]), whole["next"]) == (15, None)
+    listed: list[object] = []
+    cursor: dict[str, str] = {}
+    for _ in range(4):
+        page = get(bare, "devices/gen-paged/intervals", limit=4, **cursor).json()
+        listed += page["items"]
+        cursor = {"cursor": page["next"]}
+    assert (listed, page["next"]) == (whole["items"], None)
+    assert get(bare, "devices/gen-paged/intervals", cursor="abc").status_code == 422
+
+
+def test_no_machines_have_no_figure(bare: World) -> None:
+    answer = get(bare, "fleet/availability", by="site").json()
+    assert (answer["total"]["lower"], answer["total"]["met"], answer["groups"]) == (None, None, [])

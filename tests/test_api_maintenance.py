@@ -9,6 +9,7 @@ import pytest
 from icalendar import Calendar
 
 from monitor.store import schema
+from monitor.store.access import Role
 from tests.api_world import DAY, HOUR, World, furnish, world
 
 NOW = 1_795_000_000_000
@@ -215,6 +216,34 @@ def test_a_calendar_ends_when_it_is_ended_when_it_is_old_and_when_its_person_lea
         assert nobody.get(mine["url"]).status_code == 404
         company.at = NOW + 367 * DAY
         assert nobody.get(other["url"]).status_code == 404
+
+
+def test_a_calendar_ends_with_the_account_that_made_it(company: World, ops: httpx.Client) -> None:
+    person, token = schema.person.c, schema.token.c
+    with company.client() as olga, company.client("technician") as tang:
+        signed = olga.post("/sign-in", data={"secret": company.link(Role.OPS, 3)})
+        # By hand: httpx keeps secure cookies from plain http.
+        olga.headers.update({"Cookie": signed.headers["set-cookie"].partition(";")[0], "Sec-Fetch-Site": "same-origin"})
+        made = {"olga": feed(olga), "tang": feed(tang, site_id=2), "token": feed(ops)}
+        # The desk sees everybody's, to end them; others their own.
+        assert [page.text.count("/end") for page in (ops.get("/maintenance"), tang.get("/maintenance"))] == [3, 1]
+
+    def answers() -> dict[str, int]:
+        with company.client() as nobody:
+            return {who: nobody.get(one["url"]).status_code for who, one in made.items()}
+
+    def change(table: Any, *where: Any, **values: Any) -> None:
+        with company.database.begin() as connection:
+            connection.execute(table.update().where(*where).values(**values))
+
+    assert answers() == {"olga": 200, "tang": 200, "token": 200}
+    change(schema.person, person.id.in_((1, 3)), disabled_at=NOW)
+    assert answers() == {"olga": 404, "tang": 404, "token": 200}
+    change(schema.person, person.id == 3, disabled_at=None)
+    change(schema.token, token.name == "the ops", revoked_at=NOW)
+    assert answers() == {"olga": 200, "tang": 404, "token": 404}
+    change(schema.person, person.id == 3, role="customer")
+    assert answers()["olga"] == 404
 
 
 def test_nobody_writes_an_address_of_a_calendar(company: World, ops: httpx.Client) -> None:

@@ -69,6 +69,7 @@ def test_every_command_and_option_says_what_it_is_for(fettle: Fettle) -> None:
     assert found.keys() - PROCESSES == {
         ("device", "label"), ("customer", "link"),
         ("device", "add"), ("device", "move"), ("device", "renew"), ("device", "revoke"),
+        ("device", "retire"),
         ("import",), ("export",), ("site", "add"), ("person", "add"),
         ("rental", "add"), ("token", "create"), ("token", "revoke"), ("login-link",), ("replay",),
         ("detect",), ("backtest",),
@@ -99,6 +100,10 @@ def test_what_answers_with_data_does_so_as_json(fettle: Fettle) -> None:
     assert fettle("token", "revoke", "map", "--json").data == {"name": "map", "revoked": True}
     assert "/sign-in/" in fettle("login-link", "--name", "Li", "--json").data["url"]
     assert fettle("device", "revoke", "GX-1", "--json").data == {"device_id": "GX-1", "revoked": True}
+    assert "machine GX-1 is with its customer by rental 1" in fettle("device", "retire", "GX-1", "--reason", "x").err
+    assert fettle("device", "add", "GX-2", "--profile", "diesel_generator").status == 0
+    gone = fettle("device", "retire", "GX-2", "--reason", "sold", "--json").data
+    assert gone == {"device_id": "GX-2", "retired": True}
 
 
 def test_a_token_is_revoked_by_its_name_either_way(fettle: Fettle) -> None:
@@ -129,6 +134,7 @@ def test_a_customer_s_person_leaves_the_customer_s_address_alone(fettle: Fettle)
         ("device add GX-1 --profile diesel_generator --site Moon", "site 'Moon' is not known"),
         ("device renew GX-9", "device 'GX-9' is not known"),
         ("device revoke GX-9", "device 'GX-9' is not known"),
+        ("device retire GX-9 --reason sold", "device 'GX-9' is not known"),
         ("device move GX-9", "device 'GX-9' is not known"),
         ("export --kind toasters", "kind 'toasters': allowed are sites, customers, devices, rentals, maintenance"),
         ("export --kind sites --out /no/such/folder/x.csv", "--out /no/such/folder/x.csv: No such file or directory"),

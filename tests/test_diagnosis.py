@@ -467,16 +467,15 @@ def test_loose_commands_go_after_a_month_and_those_of_tickets_stay(company: Comp
         assert [row.ticket_id for row in commands.of_device(connection, "gen-loose", 20)] == [3]
 
 
-def test_on_postgresql_it_is_the_same() -> None:
+@pytest.fixture
+def office() -> Iterator[Office]:
     with postgresql() as url:
         office = Office([("Quarry", 2)], url=url)
-        try:
-            asked_on_postgresql(office)
-        finally:
-            office.close()
+        yield office
+        office.close()
 
 
-def asked_on_postgresql(office: Office) -> None:
+def test_on_postgresql_it_is_the_same(office: Office) -> None:
     """Ten ask at once, one question goes out, one of two same answers is recorded; the other machine is given up."""
     database, now = office.database, office.now
     with ThreadPoolExecutor(10) as people:

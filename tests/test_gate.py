@@ -22,7 +22,7 @@ BACK_AT = NOW - 30 * HOUR_MS
 READY = Standing(
     rental_id=7, starts_at=NOW, ends_at=None, handed_over_at=None, since_at=BACK_AT,
     for_hand_over=Inspected(3, NOW - HOUR_MS, passed=True), newest=Inspected(3, NOW - HOUR_MS, passed=True),
-    self_test=SelfTest("c1", NOW - 10 * MINUTE_MS, ok=True), last_heard_at=NOW - MINUTE_MS,
+    self_test=SelfTest("c1", NOW - 10 * MINUTE_MS, ok=True), live_at=NOW - MINUTE_MS,
 )  # fmt: skip
 
 
@@ -56,9 +56,11 @@ AHEAD = round(POLICY.ahead_h * HOUR_MS)
         ({"self_test": SelfTest("c1", NOW - TEST, True)}, []),
         ({"self_test": SelfTest("c1", NOW - TEST - 1, True)}, ["no_self_test"]),
         ({"self_test": SelfTest("c1", NOW - 1, False)}, ["self_test_failed"]),
-        ({"last_heard_at": NOW - HEARD}, []),
-        ({"last_heard_at": NOW - HEARD - 1}, ["not_heard"]),
-        ({"last_heard_at": None}, ["not_heard"]),
+        ({"live_at": NOW - HEARD}, []),
+        ({"live_at": NOW - HEARD - 1}, ["not_heard"]),
+        ({"live_at": None}, ["not_heard"]),
+        # An answer is a sign of life, too.
+        ({"live_at": None, "self_test": SelfTest("c1", NOW - HEARD, True)}, []),
         ({"retired_at": 1}, ["retired"]),
         ({"revoked_at": 1}, ["cut_off"]),
         ({"other_rental_id": 9}, ["on_hire"]),
@@ -70,7 +72,7 @@ AHEAD = round(POLICY.ahead_h * HOUR_MS)
         ({"overdue": ({"plan": "service"}, {"plan": "oil"})}, ["maintenance_overdue", "maintenance_overdue"]),
         ({"faults": ({"kind": "limit"},)}, ["critical_fault"]),
         ({"handed_over_at": NOW - 1, "self_test": None}, ["handed_over"]),
-        ({"for_hand_over": None, "newest": None, "self_test": None, "last_heard_at": None, "retired_at": 1},
+        ({"for_hand_over": None, "newest": None, "self_test": None, "live_at": None, "retired_at": 1},
          ["retired", "no_inspection", "no_self_test", "not_heard"]),
     ],
 )  # fmt: skip

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from monitor.engine import inspecting
+from monitor.desk.commitments import service_standard
+from monitor.engine import Desk, inspecting
+from monitor.engine.desk import Addresses
 from monitor.engine.inspecting import Blocked, Inspector, Report
 from monitor.engine.spot_checking import SpotChecking, drawn_again
 from monitor.fleet.inspection import Answer, Kind, Says, What, shipped_checklists
@@ -53,20 +55,22 @@ def test_from_inspection_to_spot_check(database: Database) -> None:
     customer_id = hire.add_customer("Metro", "m@example.com", "zh", NOW)
     rental_id = hire.add_rental("m1", NOW, None, NOW, customer_id=customer_id)
 
+    upkeep = Desk(database, service_standard(), {}, Addresses("http://fettle.example", "Asia/Shanghai")).upkeep
+
     def sign(kind: Kind, at: int, **otherwise: Answer) -> int:
         return inspecting.inspect(database, Report(kind, "m1", well(kind, **otherwise), "Tian"), tian, LISTS, at)
 
     with pytest.raises(Blocked, match="no_inspection, no_self_test, not_heard"):
-        inspecting.hand_over(database, rental_id, "test", NOW)
+        inspecting.hand_over(database, upkeep, rental_id, "test", NOW)
     wrong = sign(Kind.HAND_OVER, NOW, outside=Answer("outside", Says.FAIL))
     _heard(database)
     with pytest.raises(Blocked, match=r"^inspection_failed$"):
-        inspecting.hand_over(database, rental_id, "test", NOW)
+        inspecting.hand_over(database, upkeep, rental_id, "test", NOW)
     inspecting.void(database, wrong, "looked at m2", "test", NOW)
     good = sign(Kind.HAND_OVER, NOW)
-    assert inspecting.hand_over(database, rental_id, "test", NOW).obstacles == ()
+    assert inspecting.hand_over(database, upkeep, rental_id, "test", NOW).obstacles == ()
     with pytest.raises(Blocked, match=r"^handed_over$"):
-        inspecting.hand_over(database, rental_id, "test", NOW)
+        inspecting.hand_over(database, upkeep, rental_id, "test", NOW)
     i = schema.inspection
     for statement in (sa.update(i).values(passed=True), sa.delete(i), sa.update(i).values(voided_at=None)):
         with pytest.raises(sa.exc.DatabaseError), database.begin() as connection:
@@ -113,7 +117,7 @@ def _heard(database: Database) -> None:
             id="c1", device_id="m1", generation=0, command="diagnose", args={}, asked_by="t", asked_at=NOW, sends=1,
             answered_at=NOW, ok=True, result={},
         ))  # fmt: skip
-        connection.execute(sa.update(schema.device).values(last_heard_at=NOW))
+        connection.execute(sa.update(schema.device).values(live_at=NOW))
 
 
 def _orders(database: Database) -> list[sa.Row]:  # type: ignore[type-arg]

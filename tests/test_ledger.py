@@ -1,6 +1,7 @@
 """The fleet's ledger (E1): tables of what becomes of intervals, and that nothing of a machine's time is lost or said
 twice, however it comes about."""
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.desk.tickets import Incomplete, NotPossible, Outcome, Resolution, Verb
 from monitor.engine.bookkeeping import Bookkeeping
 from monitor.fleet.availability import (
     Running,
@@ -250,6 +252,19 @@ class Books(Office):
         with self.database.connect() as connection:
             return [one.interval for one in ledger.load_intervals(connection, ["GX-1"])["GX-1"]]
 
+    def ends(
+        self, ticket_id: int, *, reason: str = "", outcome: Outcome = Outcome.REAL, close: bool = True
+    ) -> None:  # fmt: skip
+        """A ticket is cancelled, for a reason, or repaired, and it turned out to have been this."""
+        if reason:
+            self.desk.act(ticket_id, Verb.CANCEL, "test", self.now, reason=reason)
+            return
+        self.desk.act(ticket_id, Verb.ACCEPT, "test", self.now, technician_id=1)
+        found = Resolution("other", "repaired", "wear", outcome=outcome)
+        self.desk.act(ticket_id, Verb.RESOLVE, "test", self.now, resolution=found)
+        if close:
+            self.desk.act(ticket_id, Verb.CLOSE, "test", self.now)
+
     def check(self) -> None:
         """Kept step by step, the ledger and its sums are what the record alone gives."""
         self.desk.books.keep(self.now)
@@ -327,7 +342,44 @@ def test_what_came_late_amends_the_silence_and_is_seen_to(office):
 FAULTS = st.sampled_from([("limit", "coolant_temp_c"), ("startup_failure", ""), ("silent", ""), ("trend", "x")])
 
 
-KINDS = st.sampled_from(["finds", "clears", "hires", "returns", "window", "moves", "retires", "late"])
+@pytest.mark.parametrize(
+    ("how", "was_bad"),
+    [
+        ({"reason": "sensor_wrong"}, False),
+        ({"reason": "duplicate"}, True),
+        ({"outcome": Outcome.NUISANCE}, False),
+        ({"outcome": Outcome.WRONG_CAUSE}, True),
+        ({"outcome": Outcome.REAL}, True),
+    ],
+)
+def test_a_false_alarm_made_no_machine_bad_and_what_was_said_before_stays_on_record(office, how, was_bad):
+    office.finds("limit", "coolant_temp_c")
+    assert [one.condition for one in office.kept()] == [BAD]
+    office.now += 2 * HOUR
+    asked_at = office.now
+    office.now += HOUR
+    (ticket,) = office.tickets()
+    office.ends(ticket.id, **how)
+    office.kept()
+    with office.database.connect() as connection:
+        then, since = (ledger.spent(connection, T0, asked_at, at)[None].bad for at in (asked_at, office.now))
+        assert (then, since) == (2 * HOUR, 2 * HOUR if was_bad else 0)
+        ahead = ledger.spent(connection, T0, office.now, asked_at)[None]
+        assert ahead.total == 4 * 2 * HOUR, "what came after had not been"
+    office.check()
+    office.desk.act(ticket.id, Verb.REOPEN, "test", office.now)
+    assert office.kept()[0].condition == BAD, "it is a fault again"
+    # What was resolved by mistake, and is cancelled, says anew what it was.
+    office.ends(ticket.id, outcome=Outcome.NUISANCE, close=False)
+    assert office.kept()[0].condition == GOOD
+    office.desk.act(ticket.id, Verb.CANCEL, "test", office.now, reason="duplicate")
+    assert office.kept()[0].condition == BAD
+    office.check()
+
+
+KINDS = st.sampled_from([
+    "finds", "clears", "hires", "returns", "window", "moves", "retires", "late", "judged", "duplicate", "reopens",
+])  # fmt: skip
 HAPPENINGS = st.lists(st.tuples(KINDS, FAULTS, st.integers(1, 4), st.integers(1, 30)), max_size=10)
 
 
@@ -343,6 +395,8 @@ def test_kept_step_by_step_it_is_what_a_whole_recomputation_gives(happenings, re
                 office.finds(kind, subject, device=device)
             elif what == "clears":
                 office.clears(kind, subject, device)
+            elif what in ("judged", "duplicate", "reopens"):
+                _judges(office, what, device, hours_on)
             else:
                 _changes(office, what, device, hours_on)
             if restarts and hours_on % 2:
@@ -354,6 +408,18 @@ def test_kept_step_by_step_it_is_what_a_whole_recomputation_gives(happenings, re
         office.check()
     finally:
         office.close()
+
+
+def _judges(office: Books, what: str, device: str, hours_on: int) -> None:
+    """Somebody says what the newest ticket of a machine was, or takes it up again, where that is possible."""
+    for ticket in office.rows(schema.ticket, device_id=device)[-1:]:
+        with suppress(NotPossible, Incomplete):
+            if what == "reopens":
+                office.desk.act(ticket.id, Verb.REOPEN, "test", office.now)
+            elif what == "duplicate":
+                office.ends(ticket.id, reason="duplicate")
+            else:
+                office.ends(ticket.id, outcome=list(Outcome)[hours_on % 3], close=hours_on % 2 == 0)
 
 
 def _changes(office: Books, what: str, device: str, hours_on: int) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from api import file as api_file
 from api import labels
 from api.paging import cursor_of
+from api.shapes import rfc3339
 from monitor.fleet.file import Entry, Kind, matches
 from monitor.store import file, schema
 from monitor.store.file import SOURCES, Asked
@@ -40,6 +41,13 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             opened_by="person:3", status="done", done_at=company.began - DAY, done_by="person:1", checklist=[],
             parts=["filter <b>"], meter_hours=130.0, recorded_at=company.began,
         )  # fmt: skip
+        for kind, title in (("maintenance", "Belt"), ("spot_check", "Spot check")):
+            company.insert(
+                schema.work_order, kind=kind, device_id="gen-a", plan="", title_en=title, title_zh=title,
+                reason="by_hand", due_at=company.began, opened_at=company.began - 4 * DAY, opened_by="person:3",
+                status="cancelled", done_by="person:3", note="given back before", checklist=[],
+                recorded_at=company.began - 3 * DAY,
+            )  # fmt: skip
         yield company
 
 
@@ -95,6 +103,25 @@ def test_the_api_tells_the_file(company: World) -> None:
         (opened,) = [one for one in answer["items"] if one["kind"] == "fault"]
         assert opened["facts"]["occurred_at"].endswith("Z")
         assert "Coolant temperature" in opened["words"]
+
+
+def test_what_was_called_off_and_came_back_is_told(company: World) -> None:
+    company.machine("gen-back")
+    company.insert(
+        schema.rental, device_id="gen-back", customer_id=1, starts_at=company.began - 9 * DAY,
+        ends_at=company.began - 5 * DAY, returned_at=company.began - 4 * DAY,
+    )  # fmt: skip
+    with company.client("ops") as client:
+        kinds = "kind=maintenance&kind=spot_check"
+        items = client.get(f"/api/v1/devices/gen-a/file?{kinds}").json()["items"]
+        called_off = [one for one in items if one["what"] == "cancelled"]
+        hire = client.get("/api/v1/devices/gen-back/file?kind=rental").json()["items"]
+    assert {one["words"].split(" · ")[0] for one in called_off} == {"Maintenance cancelled", "Spot check cancelled"}
+    assert {one["text"] for one in called_off} == {"given back before"}
+    assert [(one["what"], one["at"]) for one in hire] == [
+        (what, rfc3339(company.began - days * DAY)) for what, days in (("returned", 4), ("ended", 5), ("began", 9))
+    ]
+    assert hire[0]["words"].startswith("Came back from the customer · Customer A")
 
 
 def test_pages_searches_and_kinds(company: World) -> None:

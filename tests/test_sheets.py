@@ -13,10 +13,15 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fettle import importing
+from fettle.house import house
+from fettle.settings import read_settings
 from monitor.fleet import sheets as csv_sheets
+from monitor.fleet.maintenance import Plan
 from monitor.fleet.sheets import guarded, unguarded
 from monitor.store import schema, sheets
-from monitor.store.database import Database, open_database
+from monitor.store.database import Database, open_database, witnessed
+from monitor.store.maintenance import put_plan
 from monitor.store.profiles import load_profiles
 from monitor.store.sheets import Intake, Register
 from tests.standard.world import fresh_database
@@ -97,6 +102,14 @@ GX-2,Metro JV,2024-01-01,2024-12-31
 GX-2,Metro JV,2024-02-01,2024-03-01
 GX-2,Metro JV,2024-05-01,2024-06-01
 """
+ODD = """device_id,done_at,plan,title
+GX-1,2026-01-01,,Oil
+GX-1,2026-02-01,no_such,Oil
+GX-1,2026-01-01,service,Filter
+GX-1,2026-01-01,(none),Paint
+GX-1,2026-01-01,(none),Lamp
+GX-1,2026-01-01,(none),Paint
+"""
 
 
 @pytest.mark.parametrize(
@@ -151,6 +164,11 @@ GX-2,Metro JV,2024-05-01,2024-06-01
         ("maintenance", "device_id,done_at,title\nGX-9,2026-01-01,Oil\nGX-1,2077-01-01,Oil\n", [
             "line 2, device_id: 'GX-9': there is no machine of this id",
             "line 3, done_at: '2077-01-01': must not lie ahead",
+        ]),
+        ("maintenance", ODD, [
+            "line 3, plan: 'no_such': allowed on this machine are service, and (none)",
+            "line 4, device_id: 'GX-1': line 2 has it already",
+            "line 7, device_id: 'GX-1': line 5 has it already",
         ]),
     ],
 )  # fmt: skip
@@ -225,6 +243,17 @@ def test_maintenance_becomes_done_work_orders(intake: Intake) -> None:
     assert take(intake, "maintenance", text) == ["line 2, done_at: '2026-10-01': this is on record already"]
 
 
+def test_maintenance_may_name_the_plans_that_its_machine_has(intake: Intake) -> None:
+    own = Plan("winter", "Winter", "冬季", every_days=365, additional=True)
+    with intake.database.begin() as connection:
+        put_plan(connection, own, "device", "GX-1", "test", NOW)
+    text = "device_id,done_at,plan,title\nGX-1,2026-10-01,winter,Coolant\nGX-2,2026-10-01,winter,Coolant\n"
+    assert take(intake, "maintenance", text) == [
+        "line 3, plan: 'winter': allowed on this machine are service, and (none)"
+    ]
+    assert take(intake, "maintenance", text.replace("GX-2", "GX-1").replace("10-01", "10-02", 1)) == []
+
+
 # --- there and back ------------------------------------------------------------------------------------------------
 
 CELLS = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=12) | st.sampled_from(
@@ -279,7 +308,9 @@ def test_what_is_exported_is_read_into_an_empty_company_as_it_was(
                 assert exported(second, kind) == content
             for table in (schema.site, schema.customer, schema.rental):
                 assert rows(second.database, table) == rows(first.database, table)
-            assert [order["parts"] for order in rows(second.database, schema.work_order)] == [parts]
+            kept = [(one["plan"], one["title_en"], one["parts"], one["from_at"])
+                    for one in rows(second.database, schema.work_order)]  # fmt: skip
+            assert kept == [("service", "Oil", parts, NOW - 5), ("", "Paint", parts, None), ("", "Lamp", parts, None)]
 
 
 def _live(
@@ -301,13 +332,15 @@ def _live(
         for machine, of, gap, length in stays:
             starts_at = taken.get(machine, NOW - 400 * DAY) + gap * DAY
             taken[machine] = starts_at + length * DAY
+            # What is over when it is read in is history.
             connection.execute(sa.insert(schema.rental).values(
                 device_id=f"-{machine}", customer_id=1 + of % len(customers), starts_at=starts_at,
-                ends_at=starts_at + length * DAY))  # fmt: skip
-        connection.execute(sa.insert(schema.work_order).values(
-            kind="maintenance", device_id="-1", plan="service", title_en="Oil", title_zh="机油", reason="imported",
-            due_at=1, opened_at=1, opened_by="x", status="done", checklist=[], parts=parts, note=" n ",
-            done_at=NOW - 5, done_by="", recorded_at=1))  # fmt: skip
+                ends_at=starts_at + length * DAY, taken_over=True))  # fmt: skip
+        for plan, title in (("service", "Oil"), ("", "Paint"), ("", "Lamp")):
+            connection.execute(sa.insert(schema.work_order).values(
+                kind="maintenance", device_id="-1", plan=plan, title_en=title, title_zh="机油", reason="imported",
+                due_at=1, opened_at=1, opened_by="x", status="done", checklist=[], parts=parts, note=" n ",
+                done_at=NOW - 5, done_by="", recorded_at=1))  # fmt: skip
 
 
 # --- the command line ----------------------------------------------------------------------------------------------
@@ -337,7 +370,35 @@ def test_the_commands_import_and_export(fettle: Fettle, tmp_path: Path) -> None:
     assert out.read_text("utf-8-sig").splitlines()[1].startswith("GX-1,diesel_generator,,20")
     again = fettle("import", str(out), "--kind", "devices")
     assert (again.status, len(again.err.splitlines())) == (2, 2)
+    assert sorted(one.name for one in cards.iterdir()) == ["GX-1.json", "GX-2.json"]
     sites = fettle("import", str(file), "--kind", "sites", "--cards", str(cards))
     assert "--cards belongs to --kind devices" in sites.err
     assert fettle("site", "add", "Yard").status == 0
     assert fettle("device", "move", "GX-1", "--site", "Yard", "--json").data["site"] == "Yard"
+
+
+def test_cards_are_on_disk_before_their_machines_are_on_record(fettle: Fettle, tmp_path: Path) -> None:  # noqa: ARG001
+    file, cards = tmp_path / "devices.csv", tmp_path / "cards"
+    file.write_text(
+        "device_id,profile,added_at,retired_at\nGX-1,water_pump,,\nGX-2,water_pump,,\nGX-3,water_pump,2020-01-01,2021-01-01\n"
+    )
+    lying: dict[str, str] = {}
+
+    def power_cut(connection: sa.Connection) -> None:
+        noted = connection.execute(sa.select(schema.credential.c.device_id)).scalars()
+        lying.update({one: json.loads((cards / f"{one}.json.new").read_text())["device_id"] for one in noted})
+        raise InterruptedError
+
+    with house(read_settings()) as rooms:
+        with witnessed(power_cut), pytest.raises(InterruptedError):
+            importing.take(rooms, file, Register.DEVICES, dry_run=False, cards=cards)
+        # Of a machine that was retired before, nobody needs a card.
+        assert lying == {"GX-1": "GX-1", "GX-2": "GX-2"}
+        assert rows(rooms.database, schema.device) == []
+        done = importing.take(rooms, file, Register.DEVICES, dry_run=False, cards=cards)
+        assert (done["added"], done["cards"]) == (3, 2)
+        assert sorted(one.name for one in cards.iterdir()) == ["GX-1.json", "GX-2.json"]
+        assert len(rows(rooms.database, schema.credential)) == 2
+        # What is wrong leaves no card behind.
+        assert importing.take(rooms, file, Register.DEVICES, dry_run=False, cards=tmp_path / "no")["wrong"]
+        assert list((tmp_path / "no").iterdir()) == []

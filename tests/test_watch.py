@@ -348,6 +348,30 @@ def listening(world: World) -> None:
 # --- whom it takes something from ----------------------------------------------------------------------------------
 
 
+def test_only_live_telemetry_says_that_a_machine_still_sends(world: World) -> None:
+    def live() -> int | None:
+        world.forward(seconds=6)
+        return world.rows(schema.device)[0].live_at
+
+    machine = world.machine()
+    machine.status("online")
+    assert live() is None
+    machine.says()
+    said_at = world.now
+    assert live() == said_at
+    world.now += 10 * MINUTE
+    machine.status("lost")
+    machine.says(at=world.now - LATE_MS - 1)
+    assert live() == said_at
+    # While we were away it went on, and ended: what its broker kept for us is news, and old.
+    world.restart(away_s=1200)
+    machine.says(at=world.now - LATE_MS - 1)
+    assert not world.history("m1")[-1].late
+    assert live() == said_at
+    machine.says()
+    assert live() == world.now - 6_000
+
+
 def test_an_unknown_device_is_rejected_and_taken_as_soon_as_it_is_known(world: World) -> None:
     stranger = world.known("m1")
     stranger.says()

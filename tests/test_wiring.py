@@ -18,7 +18,8 @@ from fettle.wiring import Ticks, desk_of, hearing, http_port, tick_desk, ticking
 from ingest.subscriber import Subscriber, begin_session
 from monitor.devices import topic
 from monitor.readings import Arrival
-from monitor.store.schema import notice
+from monitor.store.registry import Registry
+from monitor.store.schema import monthly_report, notice
 from tests.brokers import as_device, nats_broker, now_ms, until
 from tests.programs import free_port
 
@@ -65,6 +66,42 @@ def test_a_process_that_has_just_started_and_hears_its_broker_is_ready(
             until(lambda: failing(ticks, subscriber) == [], what="it is ready again")
         finally:
             subscriber.stop()
+
+
+def test_the_months_report_is_built_and_no_tick_of_the_desk_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    morning = 1_762_120_800_000  # Monday, 3 November 2025, 06:00 in Shanghai
+    with house(Settings(home=tmp_path, timezone="Asia/Shanghai")) as rooms, ticking() as ticks:
+        registry = Registry(rooms.database)
+        registry.add_device("m1", "water_pump", None, morning - 30 * 86_400_000)
+        desk = desk_of(rooms)
+        desk.reporting.tick(morning)
+        desk.tick(morning + 60_000)
+
+        def months() -> list[str]:
+            with rooms.database.connect() as connection:
+                return list(connection.execute(sa.select(monthly_report.c.month)).scalars())
+
+        assert months() == []
+        monkeypatch.setattr(wiring, "clock", lambda: morning + 60_000)
+        tick_desk(ticks, rooms, desk)
+        until(months, what="the report")
+        assert months() == ["2025-10"]
+
+
+def test_a_report_may_take_longer_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"is": 0}
+    monkeypatch.setattr(wiring, "clock", lambda: now["is"])
+    ticks = Ticks()
+    try:
+        ticks.every(3600, "reporting", lambda: 1 / 0, late_s=wiring.REPORT_LATE_S)
+        now["is"] = wiring.LATE_S * 1000
+        assert ticks.in_time()
+        now["is"] = wiring.REPORT_LATE_S * 1000
+        assert not ticks.in_time()
+    finally:
+        ticks.stop()
 
 
 class SlowServer:

@@ -766,7 +766,7 @@ class Desk:
             (waiting.hired, self._take_hired), (waiting.waits, self._end_waits),
         ) if is_due]  # fmt: skip
         # What goes before may have set a clock running.
-        parts += [self._cross_due, self.upkeep.tick, self.budget.tick, self.reporting.tick]
+        parts += [self._cross_due, self.upkeep.tick, self.budget.tick]
         # Whatever is wrong with one part of it, the clocks go on.
         for part in parts:
             try:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from sqlalchemy.engine import Connection
 
+from monitor.engine.upkeep import Upkeep
 from monitor.fleet import gate, inspection
 from monitor.fleet.gate import Obstacle, Standing
 from monitor.fleet.inspection import Answer, Change, Checklists, Finding, Kind
@@ -150,14 +151,29 @@ def _rental_of(connection: Connection, report: Report, at: int) -> int | None:
         row = hire.rental(connection, report.rental_id)
         if row is None or row.device_id != report.device_id:
             raise Refused(f"rental_id: {report.rental_id} is no rental of {report.device_id}")
+        if report.kind is Kind.RETURN:
+            _check_went_out(row, at)
         return int(row.id)
     if report.kind is Kind.HAND_OVER:
         return None
-    found = inspections.rental_at(connection, report.device_id, at, over_too=report.kind is Kind.RETURN)
+    if report.kind is Kind.RETURN:
+        found = inspections.returned_by(connection, report.device_id, at)
+        missing = f"machine {report.device_id} is on hire to nobody, and was not"
+    else:
+        found = inspections.rental_at(connection, report.device_id, at)
+        missing = f"machine {report.device_id} is not on hire at that moment"
     if found is None:
-        raise Conflict(f"machine {report.device_id} is on hire to nobody, and was not" if report.kind is Kind.RETURN
-                       else f"machine {report.device_id} is not on hire at that moment")  # fmt: skip
+        raise Conflict(missing)
     return found
+
+
+def _check_went_out(rental: hire.Row, at: int) -> None:
+    """A machine that has not gone out yet comes back from nothing. Where no hand-over is on record, the rental's
+    beginning stands for it."""
+    if rental.handed_over_at is None and at < rental.starts_at:
+        raise Refused(f"at: rental {rental.id} had not begun by then, and no hand-over for it is on record")
+    if rental.handed_over_at is not None and at < rental.handed_over_at:
+        raise Refused(f"at: the machine was handed over for rental {rental.id} only after that")
 
 
 def _note_signed(
@@ -200,17 +216,19 @@ class Gate:
     obstacles: tuple[Obstacle, ...]
 
 
-def look(connection: Connection, rental_id: int, now: int) -> Gate:
+def look(connection: Connection, upkeep: Upkeep, rental_id: int, now: int) -> Gate:
     """The gate of a rental as it is now; nothing changes. Raises LookupError."""
     rental = hire.rental(connection, rental_id)
     machine = inspections.machine(connection, rental.device_id) if rental is not None else None
     if rental is None or machine is None:
         raise LookupError(f"there is no rental {rental_id}")
-    standing = _standing(connection, rental, machine, now)
+    standing = _standing(connection, upkeep, rental, machine, now)
     return Gate(rental, now, standing, gate.obstacles(standing, gate.shipped_policy(), now))
 
 
-def hand_over(database: Database, rental_id: int, actor: str, now: int, *, seen: str | None = None) -> Gate:
+def hand_over(
+    database: Database, upkeep: Upkeep, rental_id: int, actor: str, now: int, *, seen: str | None = None
+) -> Gate:  # fmt: skip
     """The machine of a rental goes to its customer; answers the gate that it passed.
 
     Raises Blocked with all obstacles, LookupError, or Stale where the rental was read as `seen` and is another now.
@@ -221,7 +239,7 @@ def hand_over(database: Database, rental_id: int, actor: str, now: int, *, seen:
             raise LookupError(f"there is no rental {rental_id}")
         # Whoever else changes the machine's rentals or inspections waits until this is decided.
         lock_machines(connection, [rental.device_id])
-        passed = look(connection, rental_id, now)
+        passed = look(connection, upkeep, rental_id, now)
         refuse_stale(f"rental {rental_id}", seen, tag_of(passed.rental))
         if passed.obstacles:
             raise Blocked(passed.obstacles)
@@ -244,7 +262,9 @@ def _go(connection: Connection, passed: Gate, actor: str, now: int) -> None:
     log.info("handed_over", device=passed.rental.device_id, rental=passed.rental.id)
 
 
-def _standing(connection: Connection, rental: hire.Row, machine: inspections.Row, now: int) -> Standing:
+def _standing(
+    connection: Connection, upkeep: Upkeep, rental: hire.Row, machine: inspections.Row, now: int
+) -> Standing:  # fmt: skip
     device_id = rental.device_id
     since = inspections.since_at(connection, device_id, machine.added_at, now, but=rental.id)
     return Standing(
@@ -253,12 +273,12 @@ def _standing(connection: Connection, rental: hire.Row, machine: inspections.Row
         inspections.newest(connection, device_id, since, kind=Kind.HAND_OVER),
         inspections.newest(connection, device_id, since),
         inspections.self_test(connection, device_id, machine.generation),
-        machine.last_heard_at,
+        machine.live_at,
         inspections.other_rental(connection, device_id, now, but=rental.id),
         tuple(
             {"window_id": row.id, "what": row.what, "ends_at": row.ends_at}
             for row in windows.listed(connection, device_id=device_id, at=now, limit=inspections.MOST_NAMED)
         ),
-        tuple(one._asdict() for one in maintenance.overdue(connection, device_id, now)),
+        tuple(one._asdict() for one in upkeep.overdue(connection, machine, now)),
         tuple(inspections.critical_faults(connection, device_id)),
     )  # fmt: skip

@@ -23,12 +23,24 @@ HOUR_METER = "engine_hours_h"
 """The sensor that is a machine's own hour meter."""
 
 
+COUNTED_AGAIN_MS = 7 * DAY_MS
+"""So far back starts are counted once more: a box that was cut off tells of some of them days later."""
+
+
 class Found(NamedTuple):
-    """What a machine's meter showed. `starts`: how often it was started since its reading before."""
+    """What a machine's meter showed. `starts`: how often it was started since its first reading, as far as is known."""
 
     at: int
     hours: float
     starts: int
+
+
+class Before(NamedTuple):
+    """What was read of a machine before: last of all, last with its starts counted, and so a week ago."""
+
+    last: MeterReading | None
+    counted: MeterReading | None
+    a_week_ago: MeterReading | None
 
 
 class MeterReader:
@@ -51,7 +63,7 @@ class MeterReader:
         self._looked_at = now
         with self.database.connect() as connection:
             due = store.meters_to_ask(connection, now - DAY_MS, MACHINES_A_LOOK)
-            before = {row.device_id: store.neighbours(connection, row.device_id, now)[0] for row in due}
+            before = {row.device_id: _before(connection, row.device_id, now) for row in due}
         asked: dict[str, Found | None] = {}
         for row in due:
             if self._stopping():
@@ -61,13 +73,15 @@ class MeterReader:
         if asked:
             self._keep(asked, now)
 
-    def _ask(self, device_id: str, before: MeterReading | None) -> Found | None:
+    def _ask(self, device_id: str, before: Before) -> Found | None:
         found = hours_of(self.telemetry, device_id)
-        if found is None or (before is not None and found[0] <= before.at):
+        if found is None or (before.last is not None and found[0] <= before.last.at):
             return None
         at, hours = found
-        starts = self.telemetry.starts(device_id, before.at + 1, at + 1) if before is not None else 0
-        return Found(at, hours, starts)
+        # Two counts: the longer one knows of what came late, the shorter one does not miss what has expired.
+        since = {one for one in (before.counted or before.last, before.a_week_ago) if one is not None}
+        starts = [(one.starts or 0) + self.telemetry.starts(device_id, one.at + 1, at + 1) for one in since]
+        return Found(at, hours, max(starts, default=0))
 
     def _keep(self, asked: Mapping[str, Found | None], now: int) -> None:
         with self.database.begin() as connection:
@@ -77,14 +91,19 @@ class MeterReader:
                     keep(connection, device_id, found, now)
 
 
+def _before(connection: Connection, device_id: str, now: int) -> Before:
+    last = store.neighbours(connection, device_id, now)[0]
+    counted, a_week_ago = (store.counted(connection, device_id, at) for at in (now, now - COUNTED_AGAIN_MS))
+    return Before(last, counted, a_week_ago)
+
+
 def keep(connection: Connection, device_id: str, found: Found, now: int) -> None:
     """Keep what a meter showed; what it cannot have shown is kept too, in doubt, and counts for nothing."""
     before, after = store.neighbours(connection, device_id, found.at)
     if before is not None and before.at == found.at:
         return
     wrong = doubt(before, after, found.at, found.hours)
-    starts = (before.starts or 0 if before else 0) + found.starts
-    reading = read_on(before, found.at, found.hours, starts, replaced=wrong is not None)
+    reading = read_on(before, found.at, found.hours, found.starts, replaced=wrong is not None)
     store.insert_reading(
         connection, device_id, reading, now, source="telemetry", actor="meter", doubt=wrong or "",
     )  # fmt: skip

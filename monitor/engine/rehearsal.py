@@ -225,7 +225,7 @@ class Rehearsal:
 
     def _save_heard(self, connection: Connection) -> None:
         """The desk asks the record who is alive."""
-        watching.save_heard(connection, self._heard)
+        watching.save_heard(connection, self._heard, {})
         self._heard.clear()
 
     def _tick(self) -> None:

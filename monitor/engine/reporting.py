@@ -1,5 +1,6 @@
 """The monthly report: built on the first working day of the month after, at 06:00 of the company's day, and told to
 managers. Once a month, whoever ticks and however often; a service that was down then builds it when it is back.
+Building takes long where the fleet is large: it has a tick of its own, so that no clock waits for it.
 
 It is as of 06:00 and built a minute later, when whatever was being written then stands in the record: so it comes out
 the same whenever it is built again.

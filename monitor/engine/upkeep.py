@@ -35,14 +35,16 @@ from monitor.fleet.maintenance import (
 )
 from monitor.store import cases, people
 from monitor.store import maintenance as store
-from monitor.store.registry import Conflict, Refused, refuse_stale, write_audit
+from monitor.store.registry import Conflict, Refused, refuse_stale, write_audit, write_audits
 
 if TYPE_CHECKING:
     from monitor.engine.desk import Desk
 
 PACE_MS = 10 * 60_000
-MACHINES_A_TICK = 200
-"""So many machines are reckoned in one go; what is left comes with the next tick, a second later."""
+"""So often it is looked for what nothing marks: trends that began or ended, machines that were retired."""
+MACHINES_A_TICK = 100
+"""So many machines are reckoned in one go, some 20 ms; what is left comes with the next tick, a second later."""
+LOOKED_BACK = 1000
 BACKDATED_MS = 31 * DAY_MS
 """What was done longer ago than that is no work order any more, but history."""
 OVERDUE_NAMED = 200
@@ -75,26 +77,46 @@ class Upkeep:
         self.desk = desk
         self.policy = policy or shipped_policy()
         self._zone = ZoneInfo(desk.addresses.timezone)
-        # The next tick that does anything, and what was told: a restart looks it up in the outbox.
+        # The next tick that looks for everything, and what was told: a restart looks it up in the outbox.
         self._last, self._next_at, self._told = 0, 0, ""
+        self._stay_id = 0
+        """Machines that were known by this entry of where they stand are no news."""
 
     # --- time passes ---
 
     def tick(self, now: int) -> None:
         """Reckon what has to be, open the orders that it asks for, and tell what is overdue."""
-        if self._last <= now < self._next_at:
-            return
+        everything = not self._last <= now < self._next_at
         with self.desk.database.connect() as connection:
-            machines = store.machines_to_look_at(connection, now, MACHINES_A_TICK)
+            machines, stay_id = self._to_look_at(connection, now, everything=everything)
         if machines:
             with self.desk.database.begin() as connection:
                 self.reckon(connection, machines, now)
-        if len(machines) == MACHINES_A_TICK:
+        self._stay_id = stay_id
+        if not everything or len(machines) >= MACHINES_A_TICK:
             return
         self._tell_overdue(now)
         with self.desk.database.begin() as connection:
             store.forget_readings(connection, now)
         self._last, self._next_at = now, min(now + PACE_MS, self._next_moment(now))
+
+    def _to_look_at(self, connection: Connection, now: int, *, everything: bool) -> tuple[list[str], int]:
+        """Whose maintenance is to be reckoned anew, new machines first, and how far those have been looked for then."""
+        news, found, stay_id = store.news(connection, now), dict[str, None](), self._stay_id
+        if everything:
+            # One that began to be written earlier may have come later.
+            stay_id = max(0, stay_id - LOOKED_BACK)
+        if news.stay_id > stay_id:
+            new = store.machines_since(connection, stay_id, MACHINES_A_TICK)
+            found = dict.fromkeys(device_id for _, device_id in new)
+            stay_id = new[-1][0] if len(new) == MACHINES_A_TICK else news.stay_id
+        if news.due and len(found) < MACHINES_A_TICK:
+            found |= dict.fromkeys(store.machines_due(connection, now, MACHINES_A_TICK))
+        if everything and len(found) < MACHINES_A_TICK:
+            found |= dict.fromkeys(store.machines_changed(connection, MACHINES_A_TICK))
+        if not self._last and len(found) < MACHINES_A_TICK:
+            found |= dict.fromkeys(store.machines_unknown(connection, MACHINES_A_TICK))
+        return list(found)[:MACHINES_A_TICK], stay_id
 
     def _next_moment(self, now: int) -> int:
         """When the company's day begins next, or its overdue machines are told."""
@@ -117,23 +139,44 @@ class Upkeep:
     def reckon(self, connection: Connection, device_ids: Sequence[str], now: int) -> None:
         """Reckon what is due on these machines from what stands in the record, and open what that asks for."""
         rows = store.machines(connection, device_ids)
-        ids = [row.device_id for row in rows if row.retired_at is None]
         before = store.due_rows(connection, device_ids)
-        anchors, trends = store.anchors(connection, ids), store.open_trends(connection, ids)
-        readings = store.readings_of(connection, ids, now - store.READINGS_KEPT_MS)
-        own = store.own_plans(connection)
-        found = [
-            self._due(row, plan, anchors.get((row.device_id, plan.code)), readings.get(row.device_id, []),
-                      trends.get(row.device_id, []), now)
-            for row in rows if row.retired_at is None
-            for plan in self.plans(row, own)
-        ]  # fmt: skip
+        found = self.found_due(connection, [row for row in rows if row.retired_at is None], now)
         store.save_due(connection, found, now)
         store.drop_due(connection, before.keys() - {(one.device_id, one.plan.code) for one in found})
         self._cancel_retired(connection, [row.device_id for row in rows if row.retired_at is not None], now)
         self._open_asked(connection, found, now)
-        for device_id in _changed(before, found, now):
-            cases.note_change(connection, now, "maintenance", device_id, None)
+        cases.note_changes(connection, now, "maintenance", _changed(before, found, now))
+
+    def found_due(self, connection: Connection, rows: Sequence[store.Row], now: int) -> list[store.DueRow]:
+        """When each plan of these machines (device_id, profile, added_at) is due, by what stands in the record now.
+        Nothing changes."""
+        ids = [row.device_id for row in rows]
+        done, trends = store.anchors(connection, ids), store.open_trends(connection, ids)
+        own = store.own_plans(connection)
+        anchored = [
+            (row.device_id, plan, done.get((row.device_id, plan.code)) or Anchor(row.added_at))
+            for row in rows
+            for plan in self.plans(row, own)
+        ]
+        # Earlier ones tell nothing: neither of what was used since a plan was last done, nor of the pace of late.
+        since = min(now - self.policy.use_days * DAY_MS, *(anchor.at for _, _, anchor in anchored)) if anchored else now
+        oldest_at = now - store.READINGS_KEPT_MS
+        readings = store.readings_of(connection, ids, max(since, oldest_at), oldest_at=oldest_at)
+        return [
+            self._due(device_id, plan, anchor, readings.get(device_id, []), trends.get(device_id, []), now)
+            for device_id, plan, anchor in anchored
+        ]
+
+    def overdue(self, connection: Connection, machine: store.Row, now: int) -> list[store.Overdue]:
+        """What is overdue on one machine, the longest overdue first: each of it keeps it from being handed over (E4).
+        Reckoned on the spot: what is kept may be missing of a new machine, and hours old of any."""
+        machines = [machine] if machine.retired_at is None else []
+        late = [
+            store.Overdue(one.device_id, one.plan.code, one.plan.title_en, one.plan.title_zh, one.due.certain_at,
+                          one.due.overdue_at)
+            for one in self.found_due(connection, machines, now) if one.due.state(now) is State.OVERDUE
+        ]  # fmt: skip
+        return sorted(late, key=lambda one: (one.overdue_at, one.plan))
 
     def plans(self, machine: store.Row, own: store.OwnPlans) -> tuple[Plan, ...]:
         """The plans of a machine (device_id, profile)."""
@@ -141,13 +184,12 @@ class Upkeep:
         return plans_of(machine.profile, self.desk.profiles.get(machine.profile), mine, self.policy)
 
     def _due(
-        self, row: store.Row, plan: Plan, anchor: Anchor | None, readings: Sequence[Reading], trends: Sequence[int],
-        now: int,
-    ) -> store.DueRow:  # fmt: skip
-        since = based(anchor or Anchor(row.added_at), readings)
+        self, device_id: str, plan: Plan, anchor: Anchor, readings: Sequence[Reading], trends: Sequence[int], now: int
+    ) -> store.DueRow:
+        since = based(anchor, readings)
         fresh = [at for at in trends if since.done_at is None or at > since.done_at]
         due = forecast(plan, since, Course(readings, min(fresh, default=None)), self.policy, now)
-        return store.DueRow(row.device_id, plan, since, due, readings[-1].hours if readings else None)
+        return store.DueRow(device_id, plan, since, due, readings[-1].hours if readings else None)
 
     def _open_asked(self, connection: Connection, found: Sequence[store.DueRow], now: int) -> None:
         """Open an order for what is due soon, once each time, and let open ones say when they are due."""
@@ -161,9 +203,9 @@ class Upkeep:
                            | {"cycle_at": one.anchor.at})  # fmt: skip
         store.insert_asked(connection, new)
         store.move_due(connection, [(one.device_id, one.plan.code, one.due.due_at) for one in speaking])
-        for values in new:
-            about = {name: values[name] for name in ("device_id", "plan", "reason", "due_at")}
-            write_audit(connection, now, "upkeep", "work_order_opened", f"device:{values['device_id']}", after=about)
+        about = ({name: values[name] for name in ("device_id", "plan", "reason", "due_at")} for values in new)
+        opened = ((f"device:{one['device_id']}", one) for one in about)
+        write_audits(connection, now, "upkeep", "work_order_opened", opened)
 
     def _cancel_retired(self, connection: Connection, retired: Sequence[str], now: int) -> None:
         for row in store.open_orders_of(connection, retired):
@@ -284,7 +326,8 @@ class Upkeep:
         anchor = store.anchors(connection, [row.device_id]).get((row.device_id, row.plan))
         if anchor is not None and anchor.done_at is not None and done_at <= anchor.done_at:
             raise Refused("done_at: the same plan was done later than that already")
-        readings = store.readings_of(connection, [row.device_id], now - store.READINGS_KEPT_MS).get(row.device_id, [])
+        oldest_at = now - store.READINGS_KEPT_MS
+        readings = store.readings_of(connection, [row.device_id], oldest_at, oldest_at=oldest_at).get(row.device_id, [])
         before = based(anchor or Anchor(min(machine.added_at, done_at)), readings)
         last = store.neighbours(connection, row.device_id, done_at)[0]
         since = completed(plan, before, self.policy, done_at, last)
@@ -353,7 +396,6 @@ class Upkeep:
             store.put_plan(connection, plan, scope, of, actor, now)
             write_audit(connection, now, actor, "maintenance_plan_set", _subject(plan.code, scope, of),
                         before.plan if before else None, store.as_kept(plan))  # fmt: skip
-        self._next_at = 0
 
     def remove_plan(self, code: str, scope: str, of: str, actor: str, now: int, *, seen: str | None = None) -> None:
         """Go back to what counts further out: the model's, all machines', or what ships. Raises LookupError."""
@@ -364,7 +406,6 @@ class Upkeep:
             refuse_stale(f"plan {code!r}", seen, store.plan_tag(before))
             store.remove_plan(connection, code, scope, of)
             write_audit(connection, now, actor, "maintenance_plan_removed", _subject(code, scope, of), before.plan)
-        self._next_at = 0
 
     # --- what is asked on the way ---
 

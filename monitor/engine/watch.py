@@ -102,6 +102,7 @@ class Watch:
         self._parked_ids: set[str] = set()
         self._heard: set[str] = set()
         self._last_heard: dict[str, int] = {}
+        self._live: dict[str, int] = {}
         self._version = -1
         self._unseeded: dict[str, frozenset[FaultKind]] = {}
         self.bank = Bank(profiles)
@@ -196,6 +197,8 @@ class Watch:
         progress = Progress(self._progress.last_batch + bool(taken), self._progress.epoch, self.attention.until)
         self._last_heard |= {message.device_id: message.received_at for message in taken}
         self._last_heard |= {device.device_id: at for device, at, _ in found.statuses}
+        # What waited in the broker while we were away is news, and no sign that its machine still sends.
+        self._live |= {one.device_id: one.received_at for one in taken if one.received_at - one.body.at <= LATE_MS}
         snapshot = snapshot or bool(findings) or now >= self._snapshot_at
         # Who is heard for the first time is saved at once, everybody else with the next snapshot.
         heard = {
@@ -208,7 +211,7 @@ class Watch:
             watching.save_rejected(connection, found.rejected)
             watching.save_statuses(connection, found.statuses)
             watching.save_replies(connection, found.replies)
-            watching.save_heard(connection, heard)
+            watching.save_heard(connection, heard, self._live)
             watching.drop_released(connection, found.released)
             watching.drop_serviced(connection, found.serviced)
             self.desk.forget(connection, found.unseeded, now)
@@ -232,6 +235,7 @@ class Watch:
         self._parked_ids = {device_id for device_id in self._parked_ids if self._streams[device_id].parked}
         self._heard.update(heard)
         self._last_heard = {device_id: at for device_id, at in self._last_heard.items() if device_id not in heard}
+        self._live = {device_id: at for device_id, at in self._live.items() if device_id not in heard}
         counters = self.counters
         counters.batches += bool(taken)
         counters.accepted += len(taken)

@@ -86,8 +86,9 @@ class SelfTest:
 class Standing:
     """What the record says of a machine that is to be handed over, and of the rental that it is for.
 
-    `since_at`: when its last rental ended, or it was added. `for_hand_over` and `newest`: of the inspections since
-    then that were not voided the newest for a hand-over, and the newest of any kind.
+    `since_at`: when it last left or came back by another rental, or was added. `for_hand_over` and `newest`: of the
+    inspections since then that were not voided the newest for a hand-over, and the newest of any kind. `live_at`: when
+    its newest live telemetry came.
     """
 
     rental_id: int
@@ -100,9 +101,9 @@ class Standing:
     for_hand_over: Inspected | None = None
     newest: Inspected | None = None
     self_test: SelfTest | None = None
-    last_heard_at: int | None = None
+    live_at: int | None = None
     other_rental_id: int | None = None
-    """Another rental of the machine that runs now."""
+    """Another rental by which the machine is out, or that runs now."""
     windows: tuple[Facts, ...] = ()
     overdue: tuple[Facts, ...] = ()
     faults: tuple[Facts, ...] = ()
@@ -155,13 +156,15 @@ def _inspection(standing: Standing, policy: Policy, now: int) -> Iterator[Obstac
 
 
 def _life(standing: Standing, policy: Policy, now: int) -> Iterator[Obstacle]:
-    """E3: the machine has just answered a self-test, and still sends."""
-    test, heard_at = standing.self_test, standing.last_heard_at
+    """E3: the machine has just answered a self-test, and still sends. An answer is a sign of life as well."""
+    test = standing.self_test
     if test is None or now - test.answered_at > policy.self_test_min * MINUTE_MS:
         facts: Facts = {} if test is None else {"command_id": test.command_id, "answered_at": test.answered_at}
         yield Obstacle(Code.NO_SELF_TEST, facts)
     elif not test.ok:
         facts = {"command_id": test.command_id, "answered_at": test.answered_at}
         yield Obstacle(Code.SELF_TEST_FAILED, facts)
+    signs = (standing.live_at, None if test is None else test.answered_at)
+    heard_at = max((at for at in signs if at is not None), default=None)
     if heard_at is None or now - heard_at > policy.heard_min * MINUTE_MS:
         yield Obstacle(Code.NOT_HEARD, {} if heard_at is None else {"last_heard_at": heard_at})

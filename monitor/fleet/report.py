@@ -22,12 +22,14 @@ Measure = Literal["share", "count", "none"]
 
 class Tally(NamedTuple):
     """The cases of one month: how many were decided, how many of those were kept (`may`: and may have been kept, for
-    all we know), and how many were still open. Of availability the cases are machine time in ms."""
+    all we know), and how many were still open. Of availability the cases are machine time in ms. `taken_over`: rentals
+    that are no case, since the customer had the machine before it was ours to check."""
 
     n: int = 0
     kept: int = 0
     open: int = 0
     may: int = 0
+    taken_over: int = 0
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,6 +92,8 @@ class Row(msgspec.Struct, frozen=True):
     kept: int
     open: int
     """Cases that were not decided at `as_of`; they count in nothing."""
+    taken_over: int
+    """Rentals that were taken over while they ran, or later; they count in nothing either."""
     met: bool | None
     breaches: tuple[Breach, ...]
     breaches_left_out: int
@@ -231,8 +235,8 @@ def _row(spec: Spec, over: Months, as_of: int, facts: Facts) -> Row:
     left_out = max(0, now.n - now.kept - len(breaches)) if spec.measure == "share" and upper is None else 0
     return Row(
         spec.code, spec.standard_id, spec.measure, spec.target, figure, upper, _cases(spec, now.n), spec.n_of,
-        _cases(spec, now.kept), now.open, _verdict(spec.target, figure), breaches, left_out, trend, before,
-        None if figure is None or before is None else figure - before,
+        _cases(spec, now.kept), now.open, now.taken_over, _verdict(spec.target, figure), breaches, left_out, trend,
+        before, None if figure is None or before is None else figure - before,
         tuple(facts.lines.get(spec.code, ())), _link(spec, over, as_of),
     )  # fmt: skip
 

@@ -166,6 +166,21 @@ _RUNNING_SESSION: Select[*tuple[Any, ...]] = (
 )
 
 
+def role_now(connection: Connection, actor: str) -> Role | None:
+    """The role of who acts by this name (`Visitor.actor`); None: they come in no more."""
+    kind, _, name = actor.partition(":")
+    if kind == "role":
+        return Role(name)
+    if kind == "person":
+        wanted = select(person.c.role).where(person.c.id == int(name))
+    else:
+        # A token is that of the person of the same name and role, if there is one.
+        of = (person.c.name == token.c.name) & (person.c.role == token.c.role)
+        wanted = select(token.c.role).outerjoin(person, of).where(token.c.id == int(name), token.c.revoked_at.is_(None))
+    found = connection.execute(wanted.where(person.c.disabled_at.is_(None))).scalar_one_or_none()
+    return None if found is None else Role(found)
+
+
 def _may_enter(connection: Connection, person_id: int | None) -> bool:
     if person_id is None:
         return True

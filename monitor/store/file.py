@@ -6,7 +6,7 @@ of years is as quick as one of days. A table that names machines is a source, or
 why not; a test holds the schema to that.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -115,16 +115,14 @@ def read(
         asked = replace(asked, before=part.following)
 
 
-def everything(connection: Connection, device_id: str, asked: Asked) -> Iterator[Entry]:
-    """All that a file has of this, the newest first."""
-    following: Place | None = None
-    while True:
-        found = _page(connection, device_id, asked, SEARCHED_AT_ONCE)
-        yield from found.entries
-        following = found.following
-        if following is None:
-            return
-        asked = replace(asked, before=following)
+def number(connection: Connection, device_id: str, asked: Asked) -> int:
+    """How many entries a file has of this, words aside."""
+    return sum(
+        connection.execute(sa.select(sa.func.count()).select_from(
+            _part(source.select(device_id), rank, asked, None).order_by(None).subquery()
+        )).scalar_one()
+        for rank, source in enumerate(SOURCES) if not asked.kinds or source.kind in asked.kinds
+    )  # fmt: skip
 
 
 def _page(connection: Connection, device_id: str, asked: Asked, limit: int) -> Found:
@@ -139,7 +137,7 @@ def _page(connection: Connection, device_id: str, asked: Asked, limit: int) -> F
     return Found(ordered[:limit], ordered[limit - 1].place if more else None)
 
 
-def _part(statement: Statement, rank: int, asked: Asked, limit: int) -> Statement:
+def _part(statement: Statement, rank: int, asked: Asked, limit: int | None) -> Statement:
     """The newest rows of a source that come after the page before."""
     at, key = (statement.exported_columns[name] for name in ("at", "key"))
     at, key = _inner(at), _inner(key)
@@ -256,6 +254,12 @@ def _given_back(device_id: str) -> Statement:
     """Exchanged for another machine, where it was."""
     statement = _rental(device_id, r.ends_at, r.starts_at, _other.c.device_id.label("exchanged_for"))
     return statement.outerjoin(_other, _other.c.replaces_id == r.id)
+
+
+@_source(schema.rental, Kind.RENTAL, "returned")
+def _came_back(device_id: str) -> Statement:
+    """When the machine was there again, which may be before its hire ended, or after."""
+    return _rental(device_id, r.returned_at, r.ends_at)
 
 
 # --- what was wrong, and what was done -----------------------------------------------------------------------------
@@ -401,6 +405,22 @@ def _drawn(device_id: str) -> Statement:
 @_source(schema.work_order, Kind.SPOT_CHECK, "done")
 def _checked(device_id: str) -> Statement:
     return _done(device_id, "spot_check")
+
+
+def _cancelled(device_id: str, kind: str) -> Statement:
+    # Nothing is recorded of a cancelled order any more.
+    told = _order(device_id, o.recorded_at, kind, o.done_by.label("actor"), o.note.label("text"))
+    return told.where(o.status == "cancelled")
+
+
+@_source(schema.work_order, Kind.MAINTENANCE, "cancelled")
+def _maintenance_cancelled(device_id: str) -> Statement:
+    return _cancelled(device_id, "maintenance")
+
+
+@_source(schema.work_order, Kind.SPOT_CHECK, "cancelled")
+def _check_cancelled(device_id: str) -> Statement:
+    return _cancelled(device_id, "spot_check")
 
 
 @_source(schema.meter_reading, Kind.METER, "read")

@@ -101,20 +101,24 @@ class Hire:
             self._end(connection, row, ends_at, "rental_ended", now)
 
     def take_back(self, rental_id: int, at: int | None, now: int, *, seen: str | None = None) -> None:
-        """The machine of a rental came back at `at` (None: now): the rental ends then, unless it had ended before."""
+        """The machine of a rental came back at `at` (None: now): the rental ends then, unless it had ended before.
+
+        One that came back before the rental began was never on hire by it: the rental ends when it begins.
+        """
         moment = now if at is None else at
         with changing(self.database) as connection:
             row = _rental(connection, rental_id, seen)
             if row.returned_at is not None:
                 raise Conflict(f"the machine of rental {rental_id} came back already")
-            if row.starts_at > now or row.ends_at == row.starts_at:
+            if row.handed_over_at is None and (row.starts_at > now or row.ends_at == row.starts_at):
                 raise Conflict(f"rental {rental_id} has not begun: no machine can come back from it")
-            if not max(row.starts_at, row.handed_over_at or 0) <= moment <= now:
-                raise Refused("at: must lie between the beginning of the rental and now")
+            went_at = row.starts_at if row.handed_over_at is None else row.handed_over_at
+            if not went_at <= moment <= now:
+                raise Refused("at: must lie between the hand-over (or else the beginning of the rental) and now")
             c = schema.rental.c
             connection.execute(sa.update(schema.rental).where(c.id == rental_id).values(returned_at=moment))
             ends_at = moment if row.ends_at is None else min(row.ends_at, moment)
-            self._end(connection, row, ends_at, "rental_returned", now)
+            self._end(connection, row, max(row.starts_at, ends_at), "rental_returned", now)
 
     def exchange(
         self, rental_id: int, device_id: str, at: int | None, now: int, *, seen: str | None = None

@@ -74,13 +74,14 @@ def _beside() -> sa.Select[*tuple[Any, ...]]:
 
 
 def since_at(connection: Connection, device_id: str, added_at: int, now: int, *, but: int) -> int:
-    """When a machine was last given back, by any rental other than `but`; or when it was added."""
+    """When a machine last left or was given back, by any rental other than `but`; or when it was added."""
     c = schema.rental.c
-    back_at = sa.func.max(sa.func.coalesce(c.returned_at, c.ends_at))
-    # What ended when it began covers no moment: the machine never left.
-    over = c.device_id == device_id, c.id != but, c.ends_at <= now, c.ends_at > c.starts_at
-    given_back = connection.execute(sa.select(back_at).where(*over)).scalar()
-    return max(added_at, given_back or 0)
+    # A rental that ended when it began covers no moment. Whether its machine left, only the hand-over says.
+    ended_at = sa.case((sa.and_(c.ends_at <= now, c.ends_at > c.starts_at), c.ends_at))
+    moments = c.handed_over_at, sa.func.coalesce(c.returned_at, ended_at)
+    others = c.device_id == device_id, c.id != but
+    latest = connection.execute(sa.select(*(sa.func.max(one) for one in moments)).where(*others)).one()
+    return max(added_at, *(at or 0 for at in latest))
 
 
 def newest(connection: Connection, device_id: str, since: int, *, kind: Kind | None = None) -> Inspected | None:
@@ -118,9 +119,25 @@ def critical_faults(connection: Connection, device_id: str) -> list[dict[str, in
 
 
 def other_rental(connection: Connection, device_id: str, now: int, *, but: int) -> int | None:
-    """Another rental of the machine that runs now."""
+    """Another rental by which the machine is out, or that runs now."""
+    out = out_by(connection, device_id, now)
+    if out not in (None, but):
+        return out
     row = rental_between(connection, device_id, now, now + 1, but=but)
     return int(row.id) if row else None
+
+
+def out_by(connection: Connection, device_id: str, at: int) -> int | None:
+    """The rental by which a machine was out at a moment: that of its newest hand-over, until it came back from it,
+    whatever the rental's period says. A machine that one rental took over from another is out by the later one."""
+    row = _last_handed_over(connection, device_id, at)
+    return int(row.id) if row and (row.returned_at is None or row.returned_at > at) else None
+
+
+def _last_handed_over(connection: Connection, device_id: str, at: int) -> Row | None:
+    c = schema.rental.c
+    newest = sa.select(c.id, c.returned_at).where(c.device_id == device_id, c.handed_over_at <= at)
+    return connection.execute(newest.order_by(c.handed_over_at.desc(), c.id.desc()).limit(1)).first()
 
 
 def machine(connection: Connection, device_id: str) -> Row | None:
@@ -145,12 +162,28 @@ def hand_over_of(connection: Connection, rental_id: int) -> Row | None:
     return connection.execute(sa.select(schema.hand_over).where(c.rental_id == rental_id)).first()
 
 
-def rental_at(connection: Connection, device_id: str, at: int, *, over_too: bool) -> int | None:
-    """The rental of a machine that runs at a moment; with `over_too` else the last one before it."""
+def rental_at(connection: Connection, device_id: str, at: int) -> int | None:
+    """The rental of a machine that runs at a moment."""
     c = schema.rental.c
-    began = c.device_id == device_id, c.starts_at <= at, sa.or_(c.ends_at.is_(None), c.ends_at > c.starts_at)
-    row = connection.execute(sa.select(c.id, c.ends_at).where(*began).order_by(c.starts_at.desc()).limit(1)).first()
-    return int(row.id) if row and (over_too or row.ends_at is None or row.ends_at > at) else None
+    found: int | None = connection.execute(sa.select(c.id).where(c.device_id == device_id, runs(c, at))).scalar()
+    return found
+
+
+def returned_by(connection: Connection, device_id: str, at: int) -> int | None:
+    """The rental that a machine which is inspected at its return comes back from: that of its newest hand-over, while
+    it is out by it or was not inspected since; else the last one that had begun."""
+    last = _last_handed_over(connection, device_id, at)
+    if last is not None:
+        i = schema.inspection.c
+        done = i.rental_id == last.id, i.kind == Kind.RETURN, i.voided_at.is_(None)
+        if last.returned_at is None or connection.execute(sa.select(i.id).where(*done).limit(1)).first() is None:
+            return int(last.id)
+    c = schema.rental.c
+    went_at = sa.func.coalesce(c.handed_over_at, c.starts_at)
+    went = sa.or_(c.handed_over_at.is_not(None), c.ends_at.is_(None), c.ends_at > c.starts_at)
+    wanted = c.device_id == device_id, went_at <= at, went
+    found: int | None = connection.execute(sa.select(c.id).where(*wanted).order_by(went_at.desc()).limit(1)).scalar()
+    return found
 
 
 def went_out_with(connection: Connection, rental_id: int) -> Row | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from monitor.desk.tickets import Outcome, Status, Verb
 from monitor.devices import FaultKind, Severity
 from monitor.fleet.availability import (
     DayKey,
@@ -28,6 +29,8 @@ Row = sa.Row[*tuple[Any, ...]]
 
 GRAVITY = {severity.value: place for place, severity in enumerate(Severity) if severity.makes_bad}
 EVER = 1 << 62
+DUPLICATE = "duplicate"
+"""The reason of a cancelled ticket (monitor/desk/choices.toml) that says that there was a fault all the same."""
 
 
 # --- whose course is due ---
@@ -90,16 +93,31 @@ def load_facts(connection: Connection, device_ids: Collection[str]) -> dict[str,
     }  # fmt: skip
 
 
+def _false_alarm() -> sa.ColumnElement[bool]:
+    """Whether a ticket turned out to have been about nothing. One that was cancelled as a duplicate was not: its fault
+    was there, and known already."""
+    t, p = schema.ticket.c, schema.step.c
+    duplicate = sa.exists().where(
+        p.ticket_id == t.id, p.turn == t.turn, p.event == Verb.CANCEL.value, p.reason == DUPLICATE
+    )
+    # Of a fault without a ticket nobody has said so: null counts as no.
+    return sa.and_(t.outcome == Outcome.NUISANCE.value, ~sa.and_(t.status == Status.CANCELLED.value, duplicate))
+
+
 def _faults(connection: Connection, ids: list[str]) -> tuple[dict[str, list[Wrong]], dict[str, list[Span]]]:
-    c = schema.fault.c
+    c, t = schema.fault.c, schema.ticket.c
     wrong: dict[str, list[Wrong]] = defaultdict(list)
     silent: dict[str, list[Span]] = defaultdict(list)
     wanted = sa.or_(c.severity.in_(GRAVITY), c.kind == FaultKind.SILENT.value)
     columns = c.id, c.device_id, c.kind, c.severity, c.occurred_at, c.opened_at, c.cleared_at
-    for row in connection.execute(sa.select(*columns).where(c.device_id.in_(ids), wanted).order_by(c.id)):
+    rows = connection.execute(
+        sa.select(*columns, _false_alarm().label("false_alarm")).outerjoin(schema.ticket, t.id == c.ticket_id)
+        .where(c.device_id.in_(ids), wanted).order_by(c.id)
+    )  # fmt: skip
+    for row in rows:
         # A device's clock may run ahead; a fault did not begin after the service knew of it.
         span = Span(min(row.occurred_at, row.opened_at), row.cleared_at)
-        if row.severity in GRAVITY:
+        if row.severity in GRAVITY and not row.false_alarm:
             wrong[row.device_id].append(Wrong(*span, row.id, GRAVITY[row.severity]))
         if row.kind == FaultKind.SILENT.value:
             silent[row.device_id].append(span)
@@ -362,8 +380,9 @@ def spent(
     customer_id: int | None = None,
 ) -> dict[object, Spent]:  # fmt: skip
     """Machine time by condition in [start_at, end_at), as it was known at `as_of`, by group (`by`: one of BY;
-    empty: all in one, under None). Read from the intervals themselves."""
-    c = schema.fleet_interval.c
+    empty: all in one, under None). Read from the intervals themselves; what lies after `as_of` was not known, and
+    counts in nothing."""
+    c, end_at = schema.fleet_interval.c, min(end_at, as_of)
     until = known_end(as_of, end_at)
     since = sa.case((c.from_at > start_at, c.from_at), else_=start_at)
     key = c[by] if by else sa.null()
@@ -385,15 +404,17 @@ def spent(
 
 
 def intervals(
-    connection: Connection, device_id: str, start_at: int, end_at: int, as_of: int, limit: int
+    connection: Connection, device_id: str, start_at: int, end_at: int, as_of: int, limit: int, after: int | None = None
 ) -> Sequence[Row]:
-    """A machine's intervals that touch [start_at, end_at), as they were known at `as_of`, in order."""
-    c = schema.fleet_interval.c
-    return connection.execute(
-        sa.select(schema.fleet_interval)
-        .where(
-            c.device_id == device_id, c.from_at < end_at, sa.or_(c.to_at.is_(None), c.to_at > start_at),
-            said_at(as_of),
-        )
-        .order_by(c.from_at, c.id).limit(limit)
-    ).all()  # fmt: skip
+    """A machine's intervals that touch [start_at, end_at), as they were known at `as_of`, in order: an end that was
+    recorded later was none yet. `after`: the id of the last one that was seen."""
+    t, c = schema.fleet_interval, schema.fleet_interval.c
+    known = c.end_recorded_at <= as_of
+    ends = {name: sa.case((known, c[name])).label(name) for name in ("to_at", "end_recorded_at")}
+    wanted = [c.device_id == device_id, said_at(as_of), c.from_at < end_at, known_end(as_of, EVER) > start_at]
+    if after is not None:
+        last = t.alias("last")
+        since = sa.select(last.c.from_at).where(last.c.id == after).scalar_subquery()
+        wanted.append(sa.or_(c.from_at > since, sa.and_(c.from_at == since, c.id > after)))
+    columns = [ends.get(column.name, column) for column in c]
+    return connection.execute(sa.select(*columns).where(*wanted).order_by(c.from_at, c.id).limit(limit)).all()

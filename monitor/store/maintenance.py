@@ -43,24 +43,13 @@ class Counts(NamedTuple):
     overdue: int
 
 
-def overdue(connection: Connection, device_id: str, now: int) -> list[Overdue]:
-    """What is overdue on one machine, the longest overdue first: each of it keeps it from being handed over (E4)."""
-    return _overdue(connection, now, schema.maintenance_due.c.device_id == device_id)
-
-
 def overdue_machines(connection: Connection, at: int, *, limit: int) -> list[Overdue]:
     """What was overdue on any machine at this moment, as far as it still is, the longest overdue first."""
-    return _overdue(connection, at, limit=limit)
-
-
-def _overdue(
-    connection: Connection, at: int, *where: sa.ColumnElement[bool], limit: int | None = None
-) -> list[Overdue]:  # fmt: skip
     m, d = schema.maintenance_due.c, schema.device.c
     columns = m.device_id, m.plan, m.title_en, m.title_zh, m.certain_at, m.overdue_at
     statement = (
         sa.select(*columns).join(schema.device, d.device_id == m.device_id)
-        .where(m.overdue_at <= at, d.retired_at.is_(None), *where)
+        .where(m.overdue_at <= at, d.retired_at.is_(None))
         .order_by(m.overdue_at, m.device_id, m.plan).limit(limit)
     )  # fmt: skip
     return [Overdue(*row) for row in connection.execute(statement)]
@@ -173,6 +162,17 @@ def neighbours(connection: Connection, device_id: str, at: int) -> tuple[Reading
     return reading_of(before) if before else None, reading_of(after) if after and not after.replaced else None
 
 
+def counted(connection: Connection, device_id: str, until_at: int) -> Reading | None:
+    """The newest reading until a moment at which starts were counted: telemetry's own. People count none."""
+    r = schema.meter_reading.c
+    row = connection.execute(
+        sa.select(schema.meter_reading)
+        .where(r.device_id == device_id, r.doubt == "", r.source == "telemetry", r.at <= until_at)
+        .order_by(r.at.desc()).limit(1)
+    ).first()  # fmt: skip
+    return reading_of(row) if row else None
+
+
 def reading_of(row: Row) -> Reading:
     return Reading(row.at, row.hours, row.total_h, row.starts)
 
@@ -189,16 +189,25 @@ def insert_reading(
     }])  # fmt: skip
 
 
-def readings_of(connection: Connection, device_ids: Collection[str], since: int) -> dict[str, list[Reading]]:
-    """What the meters of these machines showed since, in the order of time; those in doubt are left out."""
-    r = schema.meter_reading.c
-    statement = (
-        sa.select(r.device_id, r.at, r.hours, r.total_h, r.starts)
-        .where(r.device_id.in_(device_ids), r.at >= since, r.doubt == "").order_by(r.device_id, r.at)
-    )  # fmt: skip
+def readings_of(
+    connection: Connection, device_ids: Collection[str], since: int, *, oldest_at: int
+) -> dict[str, list[Reading]]:
+    """What the meters of these machines showed since, and the last reading before where it is no older than
+    `oldest_at`, in the order of time; those in doubt are left out."""
+    r, d, one = schema.meter_reading.c, schema.device.c, schema.meter_reading.alias("one").c
+    last_at = sa.select(sa.func.max(one.at)).where(
+        one.device_id == d.device_id, one.at >= oldest_at, one.at < since, one.doubt == ""
+    ).scalar_subquery()  # fmt: skip
+    last = sa.select(d.device_id, last_at.label("at")).where(d.device_id.in_(device_ids)).subquery()
+    columns = sa.select(r.device_id, r.at, r.hours, r.total_h, r.starts)
+    asked = (
+        columns.join(last, sa.and_(r.device_id == last.c.device_id, r.at == last.c.at)),
+        columns.where(r.device_id.in_(device_ids), r.at >= since, r.doubt == "").order_by(r.device_id, r.at),
+    )
     found: dict[str, list[Reading]] = {}
-    for device_id, *read in connection.execute(statement):
-        found.setdefault(device_id, []).append(Reading(*read))
+    for statement in asked:
+        for device_id, *read in connection.execute(statement):
+            found.setdefault(device_id, []).append(Reading(*read))
     return found
 
 
@@ -240,19 +249,59 @@ def forget_readings(connection: Connection, now: int) -> None:
 # --- what is due ---------------------------------------------------------------------------------------------------
 
 
-def machines_to_look_at(connection: Connection, now: int, limit: int) -> list[str]:
-    """Machines whose maintenance has to be reckoned anew: the time has come, something happened to them, they are new,
-    or were retired."""
+class News(NamedTuple):
+    """Whether the time has come to reckon any machine anew, and the newest entry of where machines stand: each new one
+    has one."""
+
+    due: bool
+    stay_id: int
+
+
+def news(connection: Connection, now: int) -> News:
+    """What every tick asks, by indexes alone."""
+    due = sa.exists().where(schema.maintenance_due.c.look_at <= now)
+    row = connection.execute(sa.select(due, sa.select(sa.func.max(schema.stay.c.id)).scalar_subquery())).one()
+    return News(bool(row[0]), row[1] or 0)
+
+
+def machines_since(connection: Connection, stay_id: int, limit: int) -> list[tuple[int, str]]:
+    """(entry of where it stands, machine) of machines in use of which nothing is reckoned yet, after that entry."""
+    s, d = schema.stay.c, schema.device.c
+    known = sa.exists().where(schema.maintenance_due.c.device_id == s.device_id)
+    statement = (
+        sa.select(s.id, s.device_id).join(schema.device, d.device_id == s.device_id)
+        .where(s.id > stay_id, d.retired_at.is_(None), ~known).order_by(s.id).limit(limit)
+    )  # fmt: skip
+    return [(row[0], row[1]) for row in connection.execute(statement)]
+
+
+def machines_due(connection: Connection, now: int, limit: int) -> list[str]:
+    """Machines whose time to be reckoned anew has come, or of which somebody said so; the first first."""
+    m = schema.maintenance_due.c
+    rows = connection.execute(sa.select(m.device_id).where(m.look_at <= now).order_by(m.look_at).limit(limit))
+    return list(dict.fromkeys(rows.scalars()))
+
+
+def machines_unknown(connection: Connection, limit: int) -> list[str]:
+    """Machines in use of which nothing is reckoned, whatever says where they stand. It looks at all of them."""
+    m, d = schema.maintenance_due.c, schema.device.c
+    known = sa.exists().where(m.device_id == d.device_id)
+    return list(connection.execute(sa.select(d.device_id).where(d.retired_at.is_(None), ~known).limit(limit)).scalars())
+
+
+def machines_changed(connection: Connection, limit: int) -> list[str]:
+    """Machines that anything happened to which no mark tells of: they were retired, or a trend began or ended."""
     m, d, f = schema.maintenance_due.c, schema.device.c, schema.fault.c
     trend = f.kind == FaultKind.TREND, f.cleared_at.is_(None), f.severity != Severity.NOTE
     on_machine = sa.exists().where(f.device_id == m.device_id, *trend)
     asked = (
-        sa.select(m.device_id).where(m.look_at <= now).order_by(m.look_at),
-        sa.select(d.device_id).where(d.retired_at.is_(None), ~sa.exists().where(m.device_id == d.device_id)),
+        # Of thousands of open faults few are trends, and this index tells.
         sa.select(f.device_id).join(schema.maintenance_due, m.device_id == f.device_id)
-        .where(*trend, f.opened_at >= m.computed_at),
-        sa.select(m.device_id).where(m.trigger == Trigger.CONDITION, ~on_machine),
-        sa.select(m.device_id).join(schema.device, d.device_id == m.device_id).where(d.retired_at.is_not(None)),
+        .where(*trend, f.opened_at >= m.computed_at)
+        .with_hint(schema.fault, "INDEXED BY uq_fault_open", "sqlite"),
+        # Written out, so that SQLite finds the index of just these.
+        sa.select(m.device_id).where(m.trigger == sa.literal_column(f"'{Trigger.CONDITION}'"), ~on_machine),
+        sa.select(d.device_id).where(d.retired_at.is_not(None), sa.exists().where(m.device_id == d.device_id)),
     )  # fmt: skip
     found: dict[str, None] = {}
     for statement in asked:
@@ -340,8 +389,10 @@ def save_due(connection: Connection, found: Sequence[DueRow], now: int) -> None:
 def drop_due(connection: Connection, gone: Iterable[tuple[str, str]]) -> None:
     """Plans that these machines have no more, by (machine, plan)."""
     m = schema.maintenance_due
-    for device_id, plan in gone:
-        connection.execute(sa.delete(m).where(m.c.device_id == device_id, m.c.plan == plan))
+    rows = [{"machine": device_id, "of": plan} for device_id, plan in gone]
+    if rows:
+        here = m.c.device_id == sa.bindparam("machine"), m.c.plan == sa.bindparam("of")
+        connection.execute(sa.delete(m).where(*here), rows)
 
 
 def listed(
@@ -472,9 +523,9 @@ def save_order(connection: Connection, row: Row, **values: Any) -> None:
 
 
 def open_orders_of(connection: Connection, device_ids: Collection[str]) -> Sequence[Row]:
-    """The open maintenance orders of these machines."""
+    """The open work orders of these machines, spot checks too."""
     w = schema.work_order.c
-    statement = _orders().where(w.device_id.in_(device_ids), w.status == "open", w.kind == "maintenance")
+    statement = _orders().where(w.device_id.in_(device_ids), w.status == "open")
     return connection.execute(statement.order_by(w.id)).all()
 
 
@@ -501,9 +552,14 @@ def feed_row(connection: Connection, feed_id: int, now: int) -> Row | None:
 
 
 def feed_rows(connection: Connection, *, made_by: str | None = None, now: int, limit: int = 100) -> Sequence[Row]:
-    """The calendars that are good now, the newest first; those that somebody made."""
-    c = schema.calendar_feed.c
-    statement = sa.select(schema.calendar_feed).where(c.ended_at.is_(None), c.expires_at > now)
+    """The calendars that were not ended nor expired, the newest first, with the name of who made each where that is a
+    person; or those that somebody made."""
+    c, p = schema.calendar_feed.c, schema.person.c
+    maker = sa.literal("person:") + sa.cast(p.id, sa.String) == c.made_by
+    statement = (
+        sa.select(schema.calendar_feed, p.name.label("maker_name")).outerjoin(schema.person, maker)
+        .where(c.ended_at.is_(None), c.expires_at > now)
+    )  # fmt: skip
     if made_by is not None:
         statement = statement.where(c.made_by == made_by)
     return connection.execute(statement.order_by(c.id.desc()).limit(limit)).all()

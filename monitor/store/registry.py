@@ -3,9 +3,9 @@ process polls, so that it takes effect at once everywhere."""
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
@@ -59,6 +59,18 @@ def write_audit(
     connection.execute(
         sa.insert(schema.audit).values(at=now, actor=actor, what=what, subject=subject, before=before, after=after)
     )
+
+
+def write_audits(
+    connection: Connection, now: int, actor: str, what: str, done: Iterable[tuple[str, dict[str, Any]]]
+) -> None:
+    """The same of many (subject, after) at once."""
+    rows = [
+        {"at": now, "actor": actor, "what": what, "subject": subject, "before": None, "after": after}
+        for subject, after in done
+    ]
+    if rows:
+        connection.execute(sa.insert(schema.audit), rows)
 
 
 @contextmanager
@@ -179,7 +191,7 @@ class Registry:
     def cut_off(self, device_id: str, now: int) -> None:
         """Refuse all credentials that a machine has; it stays known, and a new card lets it in again."""
         with self._change() as connection:
-            _device(connection, device_id)
+            _in_use(connection, device_id)
             _end_credentials(connection, device_id, now)
             write_audit(connection, now, self.actor, "device_cut_off", f"device:{device_id}")
 
@@ -189,7 +201,7 @@ class Registry:
         Whatever the old box still says from now on would be taken for the new one's: cut it off first.
         """
         with self._change() as connection:
-            row = _device(connection, device_id)
+            row = _in_use(connection, device_id)
             generation = row.generation + 1
             connection.execute(
                 sa.update(schema.device)
@@ -221,16 +233,8 @@ class Registry:
     def note_credential(self, device: Device, public_key: str, username: str, now: int) -> None:
         """Remember an issued credential, so that it can be refused later. The secret itself is not kept."""
         with self._change() as connection:
-            connection.execute(
-                sa.insert(schema.credential).values(
-                    public_key=public_key, device_id=device.device_id, generation=device.generation,
-                    username=username, issued_at=now,
-                )
-            )  # fmt: skip
-            write_audit(
-                connection, now, self.actor, "credential_issued", f"device:{device.device_id}",
-                after={"public_key": public_key, "generation": device.generation},
-            )  # fmt: skip
+            note_credentials(connection, [Issued(device.device_id, device.generation, public_key, username)],
+                             self.actor, now)  # fmt: skip
 
     def end_credential(self, public_key: str, now: int) -> None:
         """Refuse one credential; the machine's others stay good."""
@@ -274,7 +278,7 @@ class Registry:
         check_email(email)
         with self._change() as connection:
             lock_machines(connection, [device_id])
-            _device(connection, device_id)
+            _in_use(connection, device_id)
             customer_id = _customer(connection, customer, email, lang)
             # The machines' notices go to whom the newest rental names.
             c = schema.customer.c
@@ -286,8 +290,9 @@ class Registry:
                 connection,
                 schema.rental,
                 # The customer has the machine: it goes through no gate any more.
-                {"device_id": device_id, "customer_id": customer_id, "starts_at": now, "handed_over_at": now},
-            )
+                {"device_id": device_id, "customer_id": customer_id, "starts_at": now, "handed_over_at": now,
+                 "taken_over": True},
+            )  # fmt: skip
             after = {"rental_id": rental_id, "customer_id": customer_id, "starts_at": now}
             write_audit(connection, now, self.actor, "rental_added", f"device:{device_id}", before, after)
         return rental_id
@@ -332,6 +337,31 @@ def devices(connection: Connection) -> list[Device]:
         .where(c.retired_at.is_(None), c.revoked_at.is_(None))
     )  # fmt: skip
     return [Device(*row) for row in rows]
+
+
+class Issued(NamedTuple):
+    """A credential as it is remembered."""
+
+    device_id: str
+    generation: int
+    public_key: str
+    username: str
+
+
+def note_credentials(connection: Connection, issued: Sequence[Issued], actor: str, now: int) -> None:
+    """Remember issued credentials, so that they can be refused later. The secrets themselves are not kept."""
+    if not issued:
+        return
+    connection.execute(sa.insert(schema.credential), [{**one._asdict(), "issued_at": now} for one in issued])
+    told = [(f"device:{one.device_id}", {"public_key": one.public_key, "generation": one.generation}) for one in issued]
+    write_audits(connection, now, actor, "credential_issued", told)
+
+
+def set_retired(connection: Connection, device_id: str, now: int) -> None:
+    """A machine is out of the fleet, and none of its credentials is taken any more."""
+    c = schema.device.c
+    connection.execute(sa.update(schema.device).where(c.device_id == device_id).values(retired_at=now))
+    _end_credentials(connection, device_id, now)
 
 
 def ended_credentials(connection: Connection) -> dict[str, int]:
@@ -382,6 +412,13 @@ def _device(connection: Connection, device_id: str) -> sa.Row[*tuple[Any, ...]]:
     row = connection.execute(sa.select(schema.device).where(schema.device.c.device_id == device_id)).first()
     if row is None:
         raise Refused(f"device {device_id!r} is not known; fettle device add {device_id} --profile NAME adds it")
+    return row
+
+
+def _in_use(connection: Connection, device_id: str) -> sa.Row[*tuple[Any, ...]]:
+    row = _device(connection, device_id)
+    if row.retired_at is not None:
+        raise Conflict(f"machine {device_id} is retired")
     return row
 
 

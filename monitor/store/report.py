@@ -388,58 +388,66 @@ def _rentals(asked: Asked) -> sa.Subquery:
     gate = sa.and_(i.id.is_not(None), i.passed)
     own = other.c.rental_id == r.id, other.c.kind == "hand_over", _holds(asked, other)
     inspected = sa.or_(gate, sa.exists().where(*own, other.c.passed, other.c.at <= out_at))
-    filed = sa.or_(i.id.is_not(None), sa.exists().where(*own))
+    # Nobody was asked to inspect what its customer had already.
+    filed = sa.or_(r.taken_over, i.id.is_not(None), sa.exists().where(*own))
     returned = sa.exists().where(back.c.rental_id == r.id, back.c.kind == "return", _holds(asked, back))
     through = sa.and_(h.rental_id == r.id, h.at <= asked.as_of)
     return (
-        sa.select(r.id, r.device_id, out_at.label("out_at"), r.ends_at, known.label("known"), gate.label("gate"),
-                  inspected.label("inspected"), filed.label("filed"), returned.label("returned"))
+        sa.select(r.id, r.device_id, out_at.label("out_at"), known.label("known"), r.taken_over,
+                  gate.label("gate"), inspected.label("inspected"), filed.label("filed"), returned.label("returned"))
         .outerjoin(schema.hand_over, through)
         .outerjoin(schema.inspection, sa.and_(i.id == h.inspection_id, _holds(asked, schema.inspection)))
         .subquery()
     )  # fmt: skip
 
 
-def _counted(connection: Connection, asked: Asked, at: Any, wanted: Clause, *kept: Any) -> list[list[Tally]]:
-    """Tallies by month: for each of `kept` how many of the cases it is true of."""
-    rows = sa.select(asked.place(at).label("month"), *kept).where(wanted, asked.within(at)).subquery()
-    month, *others = rows.c
-    sums = [sa.func.sum(sa.case((one, 1), else_=0)) for one in others]
+def _ended(asked: Asked) -> sa.Subquery:
+    """Rentals that were over, and when, as the ledger said it then: a rental's own row may say another end by now.
+    `history`: taken over when that was past already, so that nobody could inspect anything of ours."""
+    some, said = _rentals(asked), said_at(asked.as_of)
+    running = sa.func.sum(sa.case((f.end_recorded_at <= asked.as_of, 0), else_=1))
+    spell = (
+        sa.select(f.rental_id, sa.func.max(f.to_at).label("ended_at")).where(f.rental_id.is_not(None), said)
+        .group_by(f.rental_id).having(running == 0).subquery()
+    )  # fmt: skip
+    lived = sa.exists().where(f.rental_id == some.c.id, f.recorded_at <= asked.as_of, f.recorded_at < spell.c.ended_at)
+    return (
+        sa.select(some, spell.c.ended_at, sa.and_(some.c.taken_over, ~lived).label("history"))
+        .join(spell, spell.c.rental_id == some.c.id).subquery()
+    )  # fmt: skip
+
+
+def _counted(connection: Connection, asked: Asked, at: Any, wanted: Clause, out: Any, *kept: Any) -> list[list[Tally]]:
+    """Tallies by month: for each of `kept` how many of the cases it is true of. What is `out` is no case, and counted
+    beside them."""
+    rows = sa.select(asked.place(at).label("month"), out, *kept).where(wanted, asked.within(at)).subquery()
+    month, left, *others = rows.c
+    sums = [sa.func.sum(sa.case((one, 1), else_=0)) for one in (left, *(sa.and_(~left, one) for one in others))]
     found = {n: [Tally()] * len(kept) for n in range(len(asked.over.names))}
-    for number, count, *true in connection.execute(sa.select(month, sa.func.count(), *sums).group_by(month)):
-        found[number] = [Tally(count, int(one)) for one in true]
+    for number, count, taken, *true in connection.execute(sa.select(month, sa.func.count(), *sums).group_by(month)):
+        found[number] = [Tally(count - int(taken), int(one), taken_over=int(taken)) for one in true]
     return [[found[n][place] for n in found] for place in range(len(kept))]
 
 
 def _hand_overs(connection: Connection, asked: Asked) -> dict[str, list[Tally]]:
     some = _rentals(asked).c
-    inspected, gate = _counted(connection, asked, some.out_at, some.known, some.inspected, some.gate)
+    inspected, gate = _counted(connection, asked, some.out_at, some.known, some.taken_over, some.inspected, some.gate)
     return {"E2": inspected, "E3": gate}
 
 
-def _ended(asked: Asked, some: Any) -> Clause:
-    """The rental was over, and the ledger knew of it."""
-    one = schema.fleet_interval.alias("one")
-    return sa.exists().where(
-        one.c.rental_id == some.id, one.c.to_at == some.ends_at, one.c.end_recorded_at <= asked.as_of,
-        said_at(asked.as_of, one.c),
-    )  # fmt: skip
-
-
 def _files(connection: Connection, asked: Asked) -> list[Tally]:
-    some = _rentals(asked).c
+    some = _ended(asked).c
     whole = sa.and_(some.filed, some.returned).label("whole")
-    return _counted(connection, asked, some.ends_at, _ended(asked, some), whole)[0]
+    return _counted(connection, asked, some.ended_at, sa.true(), some.history, whole)[0]
 
 
 def _rental_cases(
     code: str, connection: Connection, asked: Asked, after: int | str | None, limit: int, missed: bool
 ) -> list[Case]:  # fmt: skip
-    some = _rentals(asked).c
-    at = some.ends_at if code == "E5" else some.out_at
+    some = (_ended(asked) if code == "E5" else _rentals(asked)).c
+    at, out = (some.ended_at, some.history) if code == "E5" else (some.out_at, some.taken_over)
     kept = {"E2": some.inspected, "E3": some.gate, "E5": sa.and_(some.filed, some.returned)}[code]
-    wanted = [asked.told(at), _ended(asked, some) if code == "E5" else some.known]
-    wanted.append(some.id > (after if isinstance(after, int) else 0))
+    wanted = [asked.told(at), some.known, ~out, some.id > (after if isinstance(after, int) else 0)]
     if missed:
         wanted.append(sa.not_(kept))
     rows = connection.execute(

@@ -88,7 +88,15 @@ device = Table(
     # When it was heard for the first time (before that its condition is unknown), and last, a few seconds behind.
     _at("first_heard_at"),
     _at("last_heard_at"),
+    # When it last sent telemetry as it was measured: no backlog, nothing that its broker says of it (E3).
+    _at("live_at"),
     CheckConstraint("connection IN ('online', 'lost', 'offline')", name="connection"),
+    Index(
+        "ix_device_retired",
+        "device_id",
+        sqlite_where=text("retired_at IS NOT NULL"),
+        postgresql_where=text("retired_at IS NOT NULL"),
+    ),
 )
 
 # A device may hold several at once (a replay beside the box); all of an earlier generation are refused.
@@ -248,6 +256,8 @@ rental = Table(
     # When the machine really went out through the gate (hand_over), and came back. On hire is the period above.
     _at("handed_over_at"),
     _at("returned_at"),
+    # It ran, or was over, before it was ours to check: the gate was never asked (E2, E3).
+    Column("taken_over", Boolean, nullable=False, default=False),
     # Half-open: a machine is on hire at t when starts_at <= t < ends_at.
     CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name="period"),
     Index("ix_rental_device", "device_id", "starts_at"),
@@ -872,6 +882,12 @@ maintenance_due = Table(
     Index("ix_maintenance_due_due", "due_at", "device_id", "plan"),
     Index("ix_maintenance_due_overdue", "overdue_at", "device_id", "plan"),
     Index("ix_maintenance_due_look", "look_at"),
+    Index(
+        "ix_maintenance_due_condition",
+        "device_id",
+        sqlite_where=text("trigger = 'condition'"),
+        postgresql_where=text("trigger = 'condition'"),
+    ),
 )
 
 OPEN_ORDER = "status = 'open'"
@@ -1200,7 +1216,7 @@ monthly_report = Table(
     Column("body", Text, nullable=False),
     # When managers' notices of it were queued.
     _at("sent_at"),
-    UniqueConstraint("month", "as_of"),
+    UniqueConstraint("month"),
 )
 
 triggers.attach(metadata)

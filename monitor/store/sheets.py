@@ -12,14 +12,19 @@ from sqlalchemy.engine import Connection
 
 from monitor.devices import Profile
 from monitor.fleet import sheets
+from monitor.fleet.maintenance import SERVICE, shipped_policy
 from monitor.fleet.sheets import Column, Row, Sheet, Values, Wrong
 from monitor.store import schema
+from monitor.store.cases import note_changes
 from monitor.store.database import Database
-from monitor.store.registry import LANGS, NOTES_LENGTH, Refused, raise_version
+from monitor.store.maintenance import own_plans
+from monitor.store.registry import LANGS, NOTES_LENGTH, Refused, raise_version, write_audits
 
 IN_ONE_QUERY = 500
 """Names that are looked up at a time: databases bound the parameters of a statement."""
 MOST_PARTS = 50
+NO_PLAN = "(none)"
+"""What stands for work that was done for no plan: no plan can have this code."""
 
 
 class Register(StrEnum):
@@ -67,8 +72,8 @@ def sheet(kind: Register, zone: ZoneInfo, profiles: Mapping[str, Profile]) -> Sh
         Register.MAINTENANCE: (
             Column("device_id", sheets.device_id, "the machine"),
             Column("done_at", at, "when it was done", time=True),
-            Column("plan", sheets.text(40), "the code of the plan that it was done for; service where empty", False,
-                   "service"),
+            Column("plan", _plan_code, f"the code of the machine's plan that it was done for; {NO_PLAN}: for none; "
+                   f"{SERVICE} where empty", False, SERVICE),
             Column("title", sheets.text(120), "what was done, in a few words"),
             Column("title_zh", sheets.text(120), "the same in Chinese; as the other where empty", False),
             Column("meter_h", sheets.number(0, 1_000_000), "what the hour meter showed", False),
@@ -79,9 +84,12 @@ def sheet(kind: Register, zone: ZoneInfo, profiles: Mapping[str, Profile]) -> Sh
     }  # fmt: skip
     keys = {
         Register.SITES: ("name",), Register.CUSTOMERS: ("name",), Register.DEVICES: ("device_id",),
-        Register.MAINTENANCE: ("device_id", "done_at", "plan"),
     }  # fmt: skip
     return Sheet(str(kind), columns[kind], keys.get(kind, ()))
+
+
+def _plan_code(cell: str) -> sheets.Value:
+    return "" if cell.strip() == NO_PLAN else sheets.text(40)(cell.strip())
 
 
 # --- in ------------------------------------------------------------------------------------------------------------
@@ -114,15 +122,18 @@ class Intake:
         with self.database.connect() as connection:
             return Taken(rows, _in_order([*wrong, *CHECKS[kind](connection, rows, now)]))
 
-    def take(self, kind: Register, data: bytes, now: int) -> Taken:
-        """Take a file in, whole, or not at all where anything is wrong with it. Raises Refused where somebody wrote the
-        same at the same moment."""
+    def take(
+        self, kind: Register, data: bytes, now: int, beside: Callable[[Connection], None] = lambda _: None
+    ) -> Taken:  # fmt: skip
+        """Take a file in, whole, or not at all where anything is wrong with it; with it what `beside` writes. Raises
+        Refused where somebody wrote the same at the same moment."""
         rows, wrong = sheets.read(data, sheet(kind, self.zone, self.profiles))
         try:
             with self.database.begin() as connection:
                 found = _in_order([*wrong, *CHECKS[kind](connection, rows, now)])
                 if not found:
                     WRITERS[kind](connection, rows, self.actor, now)
+                    beside(connection)
                     raise_version(connection)
         except sa.exc.IntegrityError as clash:
             raise Refused("the record changed meanwhile, and nothing was taken in; try again") from clash
@@ -244,21 +255,50 @@ def _overlap(one: tuple[Any, float, Row | None, int], other: tuple[Any, float, R
 
 def _check_maintenance(connection: Connection, rows: Sequence[Row], now: int) -> Iterator[Wrong]:
     yield from _missing_machines(rows, _machines(connection, rows))
-    o = schema.work_order.c
-    there: set[tuple[Any, ...]] = set()
-    for some in _chunks({row.values["device_id"] for row in rows}):
-        there.update(
-            tuple(one) for one in connection.execute(
-                sa.select(o.device_id, o.plan, o.done_at).where(o.device_id.in_(some), o.done_at.is_not(None))
-            )
-        )  # fmt: skip
+    yield from _check_plans(connection, rows)
+    yield from _check_done(connection, rows)
     for row in rows:
         if _later(row.values["done_at"], now):
             yield row.wrong("done_at", "must not lie ahead")
-        if tuple(row.values[name] for name in ("device_id", "plan", "done_at")) in there:
-            yield row.wrong("done_at", "this is on record already")
         if len(_parts(row.values)) > MOST_PARTS or any(len(part) > 120 for part in _parts(row.values)):
             yield row.wrong("parts", f"at most {MOST_PARTS} parts, each of at most 120 characters, are allowed")
+
+
+def _check_plans(connection: Connection, rows: Sequence[Row]) -> Iterator[Wrong]:
+    """What was done for a plan that its machine has not got would count for nothing."""
+    d, own = schema.device.c, own_plans(connection)
+    profiles = _known(connection, d.device_id, d.profile, [row.values["device_id"] for row in rows])
+    shipped = {plan.code for plan in shipped_policy().plans}
+    for row in rows:
+        device_id, plan = row.values["device_id"], row.values["plan"]
+        if device_id not in profiles or plan == "":
+            continue
+        codes = shipped | own.of(str(device_id), profiles[device_id]).keys()
+        if plan not in codes:
+            yield row.wrong("plan", f"allowed on this machine are {', '.join(sorted(codes))}, and {NO_PLAN}")
+
+
+def _check_done(connection: Connection, rows: Sequence[Row]) -> Iterator[Wrong]:
+    """A plan is done once at a moment; of work for no plan there may be more, by its title."""
+    o = schema.work_order.c
+    there: set[tuple[Any, ...]] = set()
+    for some in _chunks({row.values["device_id"] for row in rows}):
+        found = sa.select(o.device_id, o.plan, o.done_at, o.title_en).where(
+            o.device_id.in_(some), o.done_at.is_not(None)
+        )
+        there.update(_place(*one) for one in connection.execute(found))
+    lines: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        place = _place(*(row.values[name] for name in ("device_id", "plan", "done_at", "title")))
+        if place in there:
+            yield row.wrong("done_at", "this is on record already")
+        elif place in lines:
+            yield row.wrong("device_id", f"line {lines[place]} has it already")
+        lines.setdefault(place, row.line)
+
+
+def _place(device_id: Any, plan: Any, done_at: Any, title: Any) -> tuple[Any, ...]:
+    return device_id, plan, done_at, "" if plan else title
 
 
 def _missing_machines(rows: Iterable[Row], machines: Mapping[Any, Any]) -> Iterator[Wrong]:
@@ -333,6 +373,13 @@ def _write_devices(connection: Connection, rows: Sequence[Row], actor: str, now:
     _audit(connection, "device_added", [f"device:{one['device_id']}" for one in machines], machines, actor, now)
 
 
+def _taken_over(starts_at: Any, ends_at: Any, now: int) -> dict[str, Any]:
+    """Of a rental that has begun: its customer has, or had, the machine already, and it goes through no gate."""
+    begun = not _later(starts_at, now)
+    out = begun and (ends_at is None or _later(ends_at, now))
+    return {"taken_over": begun, "handed_over_at": starts_at if out else None}
+
+
 def _write_rentals(connection: Connection, rows: Sequence[Row], actor: str, now: int) -> None:
     c, n = schema.customer.c, schema.contract.c
     customers = _known(connection, c.name, c.id, [row.values["customer"] for row in rows])
@@ -348,15 +395,14 @@ def _write_rentals(connection: Connection, rows: Sequence[Row], actor: str, now:
             "device_id": row.values["device_id"], "customer_id": customers[row.values["customer"]],
             "contract_id": contracts.get(row.values["contract"]), "starts_at": row.values["starts_at"],
             "ends_at": row.values["ends_at"],
+            **_taken_over(row.values["starts_at"], row.values["ends_at"], now),
         }
         for row in rows
     ]  # fmt: skip
     keys = _insert(connection, schema.rental, values)
     _audit(connection, "rental_added", [f"rental:{key}" for key in keys], values, actor, now)
     running = [one["device_id"] for one in values if one["ends_at"] is None or one["ends_at"] > now]
-    if running:
-        changes = [{"at": now, "what": "rental", "device_id": one, "ticket_id": None} for one in running]
-        connection.execute(sa.insert(schema.change), changes)
+    note_changes(connection, now, "rental", running)
 
 
 def _write_maintenance(connection: Connection, rows: Sequence[Row], actor: str, now: int) -> None:
@@ -371,8 +417,8 @@ def _write_maintenance(connection: Connection, rows: Sequence[Row], actor: str, 
             "title_zh": told["title"] if told["title_zh"] is None else told["title_zh"], "reason": "imported",
             "due_at": done_at, "opened_at": done_at, "opened_by": actor, "status": "done", "checklist": [],
             "results": [], "parts": _parts(told), "note": told["note"], "done_at": done_at, "done_by": told["done_by"],
-            "meter_hours": told["meter_h"], "from_at": done_at, "recorded_at": now,
-            "from_h": None if told["device_id"] in replaced else told["meter_h"],
+            "meter_hours": told["meter_h"], "from_at": done_at if told["plan"] else None, "recorded_at": now,
+            "from_h": told["meter_h"] if told["plan"] and told["device_id"] not in replaced else None,
         })  # fmt: skip
     keys = _insert(connection, schema.work_order, values)
     told_of = [{"device_id": one["device_id"], "plan": one["plan"], "done_at": one["done_at"]} for one in values]
@@ -405,12 +451,7 @@ def _insert(connection: Connection, table: sa.Table, values: Sequence[Mapping[st
 def _audit(
     connection: Connection, what: str, subjects: Sequence[str], after: Sequence[Mapping[str, Any]], actor: str, now: int
 ) -> None:
-    if subjects:
-        rows = [
-            {"at": now, "actor": actor, "what": what, "subject": subject, "before": None, "after": dict(one)}
-            for subject, one in zip(subjects, after, strict=True)
-        ]
-        connection.execute(sa.insert(schema.audit), rows)
+    write_audits(connection, now, actor, what, zip(subjects, map(dict, after), strict=True))
 
 
 CHECKS: dict[Register, Callable[[Connection, Sequence[Row], int], Iterator[Wrong]]] = {
@@ -470,8 +511,9 @@ def _rentals() -> sa.Select[*tuple[Any, ...]]:
 
 def _maintenance() -> sa.Select[*tuple[Any, ...]]:
     o = schema.work_order.c
+    plan = sa.case((o.plan == "", NO_PLAN), else_=o.plan).label("plan")
     return (
-        sa.select(o.device_id, o.done_at, o.plan, o.title_en.label("title"), o.title_zh,
+        sa.select(o.device_id, o.done_at, plan, o.title_en.label("title"), o.title_zh,
                   o.meter_hours.label("meter_h"), o.done_by, o.parts, o.note)
         .where(o.status == "done", o.kind == "maintenance").order_by(o.done_at, o.id)
     )  # fmt: skip

@@ -16,6 +16,11 @@ _OF_PLACE = (
     f"{_INTO} SELECT DISTINCT device_id, 0, 0 FROM stay "  # noqa: S608 (nobody says anything in it)
     f"WHERE device_id = NEW.device_id OR site_id = NEW.site_id {_DUE}"
 )
+# A site's ticket is one of many machines'.
+_OF_TICKET = (
+    f"{_INTO} SELECT DISTINCT device_id, 0, 0 FROM fault "  # noqa: S608 (nobody says anything in it)
+    f"WHERE ticket_id = NEW.id {_DUE}"
+)
 
 
 class _Watched(NamedTuple):
@@ -28,7 +33,9 @@ class _Watched(NamedTuple):
 
 _WATCHED = (
     _Watched("device", ("profile", "site_id", "added_at", "retired_at", "first_heard_at")),
-    _Watched("fault", ("severity", "occurred_at", "opened_at", "cleared_at")),
+    _Watched("fault", ("severity", "occurred_at", "opened_at", "cleared_at", "ticket_id")),
+    # What it turned out to have been; a cancelled one says why it was, too.
+    _Watched("ticket", ("outcome", "closed_at"), _OF_TICKET),
     _Watched("rental", ("device_id", "customer_id", "starts_at", "ends_at")),
     _Watched("maintenance_window", ("starts_at", "ends_at", "what", "cancelled_at"), _OF_PLACE),
     _Watched("stay", ("site_id", "from_at")),

@@ -240,16 +240,17 @@ def save_replies(connection: Connection, replies: Sequence[tuple[Device, int, Re
     ])  # fmt: skip
 
 
-def save_heard(connection: Connection, heard: Mapping[str, int]) -> None:
-    """When machines were heard: for the first time, and last."""
+def save_heard(connection: Connection, heard: Mapping[str, int], live: Mapping[str, int]) -> None:
+    """When machines were heard: for the first time, and last; and when their newest live telemetry came."""
     if heard:
         c = schema.device.c
         at: sa.BindParameter[int] = sa.bindparam("at")
+        live_at = sa.func.coalesce(sa.bindparam("live", type_=c.live_at.type), c.live_at)
         connection.execute(
             sa.update(schema.device)
             .where(c.device_id == sa.bindparam("d"))
-            .values(first_heard_at=sa.func.coalesce(c.first_heard_at, at), last_heard_at=at),
-            [{"d": device_id, "at": at} for device_id, at in heard.items()],
+            .values(first_heard_at=sa.func.coalesce(c.first_heard_at, at), last_heard_at=at, live_at=live_at),
+            [{"d": device_id, "at": at, "live": live.get(device_id)} for device_id, at in heard.items()],
         )
 
 

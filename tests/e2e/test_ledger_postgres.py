@@ -48,10 +48,10 @@ def check(database: Database, now: int) -> None:
     ]
 
 
-def fault(connection: sa.Connection, device_id: str, at: int) -> None:
+def fault(connection: sa.Connection, device_id: str, at: int, ticket_id: int | None = None) -> None:
     connection.execute(sa.insert(schema.fault).values(
         device_id=device_id, kind="limit", subject="oil_pressure_bar", severity="urgent", confidence=1.0,
-        occurred_at=at, opened_at=at, evidence={},
+        occurred_at=at, opened_at=at, evidence={}, ticket_id=ticket_id,
     ))  # fmt: skip
 
 
@@ -97,3 +97,31 @@ def test_a_change_that_comes_while_a_course_is_worked_out_is_worked_out_next(dat
         assert [one.device_id for one in ledger.due(connection, NOW + 6 * HOUR, 9)] == ["GX-3"]
     books.keep(NOW + 6 * HOUR)
     check(database, NOW + 6 * HOUR)
+
+
+def test_what_a_ticket_turned_out_to_have_been_marks_the_machines_of_its_faults(database: Database) -> None:
+    books = Bookkeeping(database, ZONE)
+    registry, ours = Registry(database), ["TX-1", "TX-2"]
+    for device_id in ours:
+        registry.add_device(device_id, "diesel_generator", "Quarry", NOW)
+    with database.begin() as connection:
+        ticket_id = connection.execute(sa.insert(schema.ticket).values(
+            site_id=1, kind="limit", severity="urgent", status="open", opened_at=NOW + HOUR, occurred_at=NOW + HOUR,
+            evidence={}, standard_version="test",
+        ).returning(schema.ticket.c.id)).scalar_one()  # fmt: skip
+        for device_id in ours:
+            fault(connection, device_id, NOW + HOUR, ticket_id)
+
+    def bad() -> int:
+        books.keep(NOW + 3 * HOUR)
+        with database.connect() as connection:
+            return sum(one.interval.condition == "bad" for some in ledger.load_intervals(connection, ours).values()
+                       for one in some)  # fmt: skip
+
+    assert bad() == 2
+    for outcome, number in (("nuisance", 0), (None, 2)):
+        with database.begin() as connection:
+            connection.execute(
+                sa.update(schema.ticket).where(schema.ticket.c.id == ticket_id).values(outcome=outcome)
+            )  # fmt: skip
+        assert bad() == number

@@ -151,7 +151,7 @@ def notices_log(apart: Apart) -> str:
 def test_revoking_reaches_the_broker_in_its_own_process(apart):
     machine = apart.connected("WP-1", "water_pump")
     apart.run("device", "revoke", "WP-1")
-    eventually("it is cut off", lambda: machine.refusal)
+    assert eventually("it is cut off", lambda: machine.refusal) == "Not authorized"
     machine.disconnect()
 
 
@@ -208,5 +208,5 @@ def speak_and_be_revoked(service: Service, broker: Mosquitto) -> None:
     assert (ticket["kind"], ticket["subject"]) == ("limit", SENSOR)
     service.run("device", "revoke", "GX-1")
     broker.reload()
-    eventually("it is cut off", lambda: machine.refusal)
+    assert eventually("it is cut off", lambda: machine.refusal) == "Not authorized"
     machine.disconnect()

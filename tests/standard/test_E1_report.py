@@ -4,11 +4,12 @@
 import json
 from contextlib import suppress
 
+import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from monitor.engine import reporting
 from monitor.fleet.report import as_json, from_json
-from monitor.store import schema
+from monitor.store import report, schema
 from tests.standard.world import DAY, HOUR, MINUTE, T0, Broken, World
 
 NOVEMBER = 1_761_926_400_000
@@ -76,6 +77,14 @@ def test_E1_a_crash_between_report_and_notices_leaves_neither(world: World) -> N
     tick(world, MORNING + HOUR)
     tick(world, MORNING + 2 * HOUR)
     assert len(world.letters("monthly_report")) == len(world.rows(schema.monthly_report)) == 1
+
+
+def test_E1_two_that_build_at_once_keep_and_tell_one(world: World) -> None:
+    """After an outage each builds as of its own moment."""
+    month_with_an_outage(world)
+    tick(world, MORNING + MINUTE)
+    with world.database.begin() as connection, pytest.raises(IntegrityError):
+        report.insert(connection, "2025-10", MORNING + 1, b"{}", world.now, sent=True)
 
 
 def test_E1_what_comes_late_changes_no_report_that_was_told(world: World) -> None:

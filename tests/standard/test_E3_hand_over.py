@@ -125,7 +125,7 @@ def test_E3_each_obstacle_stands_alone(company: World, ops: httpx.Client) -> Non
     assert gate(ops, rental_id) == ["no_self_test"]
     write(ours.values(generation=0))
     company.at = AT + 29 * MINUTE
-    write(ours.values(last_heard_at=company.at))
+    write(ours.values(live_at=company.at))
     assert gate(ops, rental_id) == []
     company.at = AT + 31 * MINUTE
     assert gate(ops, rental_id) == ["no_self_test"]
@@ -144,11 +144,92 @@ def test_E3_maintenance_that_is_overdue_keeps_it_back(company: World, ops: httpx
         connection.execute(long_ago.values(added_at=AT - 300 * DAY))
     rental_id = hired(ops)
     make_ready(company, ops)
-    company.api.desk.upkeep.tick(AT)
+    # Nobody has reckoned it yet: the gate does so itself.
     (obstacle,) = ops.get(f"/api/v1/rentals/{rental_id}/hand-over").json()["obstacles"]
     assert (obstacle["code"], obstacle["facts"]["plan"]) == ("maintenance_overdue", "service")
     assert "Maintenance is overdue since" in obstacle["words"]
     assert ops.post(f"/api/v1/rentals/{rental_id}/hand-over").status_code == 409
+
+
+def test_E3_what_is_kept_of_its_maintenance_may_be_hours_old(company: World, ops: httpx.Client) -> None:
+    rental_id = hired(ops)
+    make_ready(company, ops)
+    company.api.desk.upkeep.tick(AT)
+    company.insert(
+        schema.work_order, kind="maintenance", device_id="gen-yard", plan="service", title_en="S", title_zh="S",
+        reason="calendar", due_at=AT, opened_at=AT, opened_by="t", status="done", checklist=[], done_at=AT - 90 * DAY,
+        done_by="t", from_at=AT - 100 * DAY, recorded_at=AT,
+    )  # fmt: skip
+    with company.database.connect() as connection:
+        kept = connection.execute(sa.select(schema.maintenance_due.c.overdue_at)).scalars()
+        assert min(kept) > AT
+    assert gate(ops, rental_id) == ["maintenance_overdue"]
+    assert codes(ops.post(f"/api/v1/rentals/{rental_id}/hand-over")) == ["maintenance_overdue"]
+
+
+def test_E3_a_machine_that_is_out_goes_to_nobody_else(company: World, ops: httpx.Client) -> None:
+    first = hired(ops)
+    make_ready(company, ops)
+    assert ops.post(f"/api/v1/rentals/{first}/hand-over").status_code == 200
+    company.at = AT + MINUTE
+    assert ops.post(f"/api/v1/rentals/{first}/end").status_code == 200
+    # Its rental is over, and it is with the customer still.
+    second = hired(ops)
+    assert gate(ops, second) == ["on_hire", "no_inspection"]
+    # Who inspects it at its return looks at what the first rental gives back.
+    with company.client("technician") as tang:
+        assert inspect(tang, "gen-yard", "return").json()["rental_id"] == first
+    make_ready(company, ops)
+    (obstacle,) = ops.get(f"/api/v1/rentals/{second}/hand-over").json()["obstacles"]
+    assert (obstacle["code"], obstacle["facts"]["rental_id"]) == ("on_hire", first)
+    assert codes(ops.post(f"/api/v1/rentals/{second}/hand-over")) == ["on_hire"]
+    assert ops.post(f"/api/v1/rentals/{first}/return").status_code == 200
+    company.at = AT + 2 * MINUTE
+    make_ready(company, ops)
+    assert ops.post(f"/api/v1/rentals/{second}/hand-over").status_code == 200
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_E3_a_machine_comes_back_before_its_rental_was_to_begin(
+    company: World, ops: httpx.Client, ended: bool
+) -> None:  # fmt: skip
+    early = hired(ops, starts_at=AT + DAY)
+    make_ready(company, ops)
+    assert ops.post(f"/api/v1/rentals/{early}/hand-over").status_code == 200
+    company.at = AT + HOUR
+    if ended:
+        # The customer wants it no more: the rental never begins, and the machine is out all the same.
+        assert ops.post(f"/api/v1/rentals/{early}/end").status_code == 200
+    other = hired(ops, ends_at=AT + 5 * HOUR)
+    assert "on_hire" in gate(ops, other)
+    for at, status in ((AT - 1, 422), (AT + HOUR + 1, 422), (AT + HOUR, 200)):
+        back = ops.post(f"/api/v1/rentals/{early}/return", json={"at": at})
+        assert back.status_code == status
+    rental = back.json()["rental"]
+    assert rental["returned_at"] < rental["starts_at"] == rental["ends_at"]
+    since = [one["facts"].get("since_at") for one in ops.get(f"/api/v1/rentals/{other}/hand-over").json()["obstacles"]]
+    assert rental["returned_at"] in since
+    with company.client("technician") as tang:
+        assert inspect(tang, "gen-yard", "return").json()["rental_id"] == early
+    # It was on hire by that rental at no moment.
+    company.at = AT + 3 * DAY
+    places = {one["rental_id"] for one in ops.get("/api/v1/devices/gen-yard/intervals").json()["items"]}
+    assert places == {None, other}
+
+
+def test_E3_a_return_is_inspected_after_the_machine_went_out(company: World, ops: httpx.Client) -> None:
+    rental_id = hired(ops, starts_at=AT - HOUR)
+    with company.client("technician") as tang:
+        never = inspect(tang, "gen-yard", "return", rental_id=rental_id, at=AT - 2 * HOUR)
+        assert never.status_code == 422
+        assert "no hand-over for it is on record" in never.json()["detail"]
+        make_ready(company, ops)
+        assert ops.post(f"/api/v1/rentals/{rental_id}/hand-over").status_code == 200
+        company.at = AT + HOUR
+        before = inspect(tang, "gen-yard", "return", rental_id=rental_id, at=AT - 1)
+        assert before.status_code == 422
+        assert f"handed over for rental {rental_id} only after that" in before.json()["detail"]
+        assert inspect(tang, "gen-yard", "return", rental_id=rental_id, at=AT).status_code == 201
 
 
 def test_E3_the_inspection_of_an_earlier_rental_counts_for_nothing(company: World, ops: httpx.Client) -> None:
@@ -167,8 +248,7 @@ def test_E3_the_inspection_of_an_earlier_rental_counts_for_nothing(company: Worl
     with company.client("technician") as tang:
         company.at += MINUTE
         bad = answers("diesel_generator", "return", emergency_stop={"says": "fail"})
-        found = inspect(tang, "gen-yard", "return", items=bad).json()
-        assert found["rental_id"] == second
+        found = inspect(tang, "gen-yard", "return", rental_id=second, items=bad).json()
         assert gate(ops, second) == ["inspection_failed"]
         tang.post(f"/api/v1/inspections/{found['id']}/void", json={"reason": "the other machine"})
         assert gate(ops, second) == []

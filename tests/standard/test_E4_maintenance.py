@@ -2,17 +2,22 @@
 """E4: every machine is served once a quarter at least; what is due is seen before, what is overdue is named daily."""
 
 from contextlib import suppress
+from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from monitor.devices import FaultKind, Severity
 from monitor.engine.meters import MeterReader
 from monitor.engine.upkeep import Done, Upkeep
-from monitor.fleet.maintenance import Plan, Resets
+from monitor.fleet.maintenance import Plan, Reading, Resets
+from monitor.fleet.sheets import rfc3339
+from monitor.readings import Event
 from monitor.store import maintenance as store
 from monitor.store import schema
 from monitor.store.registry import Conflict, Refused
+from monitor.store.sheets import Intake, Register
 from tests.standard.world import DAY, HOUR, MINUTE, Broken, World
 
 
@@ -54,7 +59,8 @@ def finish(world: World, order_id: int, *, by: int | None = None, **how: object)
 
 def overdue(world: World, device_id: str = "m1") -> list[str]:
     with world.database.connect() as connection:
-        return [one.title_en for one in store.overdue(connection, device_id, world.now)]
+        (machine,) = store.machines(connection, [device_id])
+        return [one.title_en for one in world.desk.upkeep.overdue(connection, machine, world.now)]
 
 
 def counts(world: World) -> tuple[int, int]:
@@ -179,6 +185,78 @@ def test_E4_the_nearest_plan_counts_and_its_end_brings_back_the_one_before(world
     assert {row.title_en for row in world.rows(schema.maintenance_due)} == {"Monthly"}
 
 
+# --- a large fleet -------------------------------------------------------------------------------------------------
+
+
+def add_machines(world: World, number: int, days_ago: float = 0) -> None:
+    lines = "".join(f"n{n:04},rig,{rfc3339(world.now - round(days_ago * DAY))}\n" for n in range(number))
+    intake = Intake(world.database, ZoneInfo("Asia/Shanghai"), world.desk.profiles)
+    taken = intake.take(Register.DEVICES, f"device_id,profile,added_at\n{lines}".encode(), world.now)
+    assert taken.added == number
+
+
+def reckoned(world: World) -> int:
+    return len(world.rows(schema.maintenance_due))
+
+
+def test_E4_a_new_machine_is_seen_by_the_next_tick_and_many_by_one_after_the_other(world: World) -> None:
+    world.machine(on_hire=False)
+    world.desk.upkeep.tick(world.now)
+    world.machine("m2", on_hire=False)
+    world.now += 1000
+    world.desk.upkeep.tick(world.now)
+    assert (due(world, "m2"), reckoned(world)) == ("not_due", 2)
+    add_machines(world, 250, days_ago=95)
+    seen = []
+    for _ in range(4):
+        world.now += 1000
+        world.desk.upkeep.tick(world.now)
+        seen.append(reckoned(world))
+    assert seen == [102, 202, 252, 252]
+    assert len(world.rows(schema.work_order, status="open")) == 250
+    world.machine("m3", on_hire=False)
+    # What a restart forgets.
+    Upkeep(world.desk).tick(world.now)
+    assert reckoned(world) == 253
+
+
+def test_E4_a_new_machine_waits_for_no_other(world: World) -> None:
+    add_machines(world, 250)
+    for _ in range(3):
+        world.desk.upkeep.tick(world.now)
+    monthly = Plan("service", "Monthly", "每月", every_days=30)
+    world.desk.upkeep.put_plan(monthly, "all", "", "test", world.now)
+    world.machine("m2", on_hire=False)
+    world.now += 1000
+    world.desk.upkeep.tick(world.now)
+    assert due(world, "m2") == "not_due"
+
+
+def test_E4_a_plan_that_is_put_elsewhere_counts_with_the_next_tick(world: World) -> None:
+    """The API is another process than the desk."""
+    world.machine(on_hire=False)
+    world.desk.upkeep.tick(world.now)
+    Upkeep(world.desk).put_plan(Plan("service", "Weekly", "每周", every_days=7), "all", "", "test", world.now)
+    world.now += 1000
+    world.desk.upkeep.tick(world.now)
+    assert [row.title_en for row in world.rows(schema.maintenance_due)] == ["Weekly"]
+
+
+def test_E4_reckoning_many_asks_the_database_no_more_often_than_reckoning_few(world: World) -> None:
+    add_machines(world, 60, days_ago=95)
+    asked: list[str] = []
+    ids = [row.device_id for row in world.rows(schema.device)]
+    listen(world.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    numbers = []
+    for some in (ids[:5], ids[5:]):
+        asked.clear()
+        with world.database.begin() as connection:
+            world.desk.upkeep.reckon(connection, some, world.now)
+        numbers.append(len(asked))
+    assert numbers[0] == numbers[1]
+    assert len(world.rows(schema.audit, what="work_order_opened")) == 60
+
+
 # --- by use, and by condition --------------------------------------------------------------------------------------
 
 
@@ -255,6 +333,28 @@ def test_E4_starts_are_counted_and_make_a_plan_due(world: World, reader: MeterRe
     assert (row.trigger, row.left_starts, due(world, "g1", "starter")) == ("starts", -2, "due")
 
 
+def test_E4_starts_are_counted_whoever_reads_the_meter_between_and_however_late_they_come(
+    world: World, reader: MeterReader
+) -> None:
+    machine = world.machine("g1", "diesel_generator", on_hire=False)
+    run(world, reader, 1000)
+    world.now += MINUTE
+    machine.event("started")
+    world.desk.upkeep.read_meter("g1", world.now, 1000, "test", world.now)
+    run(world, reader, 1000)
+    assert world.rows(schema.meter_reading)[-1].starts == 1, "before somebody read it, too"
+    for day in range(7):
+        run(world, reader, 1000)
+        if day == 2:
+            kept_back = world.now - HOUR
+    machine.send(Event(machine.boot, machine.seq, kept_back, "started", {}))
+    machine.seq += 1
+    run(world, reader, 1000)
+    assert world.rows(schema.meter_reading)[-1].starts == 2, "told of days after it was"
+    run(world, reader, 1000)
+    assert world.rows(schema.meter_reading)[-1].starts == 2
+
+
 def test_E4_readings_that_people_take_count_where_a_machine_has_no_meter(world: World) -> None:
     world.machine(on_hire=False)
     plan = Plan("service", "Service", "保养", every_days=90, every_h=100)
@@ -266,6 +366,23 @@ def test_E4_readings_that_people_take_count_where_a_machine_has_no_meter(world: 
     assert (row.trigger, row.sure, row.left_h, due(world)) == ("hours", "by_use", 10, "due_soon")
     world.desk.upkeep.read_meter("m1", world.now, 605, "test", world.now)
     assert due(world) == "due"
+
+
+def test_E4_the_last_reading_counts_however_long_before_the_service_it_was(world: World) -> None:
+    world.machine(on_hire=False)
+    with world.database.begin() as connection:
+        for days_ago, hours in ((200, 480), (150, 500)):
+            read = Reading(world.now - days_ago * DAY, hours, hours)
+            store.insert_reading(connection, "m1", read, world.now, source="manual", actor="test")
+        found = store.readings_of(connection, ["m1"], world.now - 30 * DAY, oldest_at=world.now - 400 * DAY)["m1"]
+    assert [one.hours for one in found] == [500]
+    world.now += DAY
+    plan = Plan("service", "Service", "保养", every_days=90, every_h=100)
+    world.desk.upkeep.put_plan(plan, "all", "", "test", world.now)
+    order_id = world.desk.upkeep.open_by_hand("m1", "test", world.now, due_at=world.now, plan_code="service")
+    finish(world, order_id)
+    (row,) = world.rows(schema.maintenance_due)
+    assert (row.meter_h, row.left_h) == (500, 100)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ class World:
         """What the scheduler does each second."""
         self.watch.tick(self.now, attending=attending)
         self.desk.tick(self.now)
+        self.desk.reporting.tick(self.now)
         self.outbox.deliver_due(self.now)
         diagnosis.send_due(self.database, self.radio.publish, self_tests.shipped_policy(), self.now)
         diagnosis.give_up(self.database, self_tests.shipped_policy(), self.now)

@@ -162,7 +162,7 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_monthly_report")),
-        sa.UniqueConstraint("month", "as_of", name=op.f("uq_monthly_report_month_as_of")),
+        sa.UniqueConstraint("month", name=op.f("uq_monthly_report_month")),
     )
     op.create_table(
         "now_sum",
@@ -313,11 +313,19 @@ def upgrade() -> None:
         sa.Column("model", sa.String(length=120), nullable=False),
         sa.Column("first_heard_at", sa.BigInteger(), nullable=True),
         sa.Column("last_heard_at", sa.BigInteger(), nullable=True),
+        sa.Column("live_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("connection IN ('online', 'lost', 'offline')", name=op.f("ck_device_connection")),
         sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_device_site_id")),
         sa.PrimaryKeyConstraint("device_id", name=op.f("pk_device")),
     )
     with op.batch_alter_table("device", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_device_retired",
+            ["device_id"],
+            unique=False,
+            sqlite_where=sa.text("retired_at IS NOT NULL"),
+            postgresql_where=sa.text("retired_at IS NOT NULL"),
+        )
         batch_op.create_index(batch_op.f("ix_device_site_id"), ["site_id"], unique=False)
 
     op.create_table(
@@ -521,6 +529,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device_id", "plan", name=op.f("pk_maintenance_due")),
     )
     with op.batch_alter_table("maintenance_due", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_maintenance_due_condition",
+            ["device_id"],
+            unique=False,
+            sqlite_where=sa.text("trigger = 'condition'"),
+            postgresql_where=sa.text("trigger = 'condition'"),
+        )
         batch_op.create_index("ix_maintenance_due_due", ["due_at", "device_id", "plan"], unique=False)
         batch_op.create_index("ix_maintenance_due_look", ["look_at"], unique=False)
         batch_op.create_index("ix_maintenance_due_overdue", ["overdue_at", "device_id", "plan"], unique=False)
@@ -601,6 +616,7 @@ def upgrade() -> None:
         sa.Column("ends_at", sa.BigInteger(), nullable=True),
         sa.Column("handed_over_at", sa.BigInteger(), nullable=True),
         sa.Column("returned_at", sa.BigInteger(), nullable=True),
+        sa.Column("taken_over", sa.Boolean(), nullable=False),
         sa.CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name=op.f("ck_rental_period")),
         sa.ForeignKeyConstraint(["contract_id"], ["contract.id"], name=op.f("fk_rental_contract_id")),
         sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_rental_customer_id")),
@@ -1403,9 +1419,14 @@ def _ledger_follows() -> None:
         f"{into} SELECT DISTINCT device_id, 0, 0 FROM stay "  # noqa: S608 (nobody says anything in it)
         f"WHERE device_id = NEW.device_id OR site_id = NEW.site_id {due}"
     )
+    of_ticket = (
+        f"{into} SELECT DISTINCT device_id, 0, 0 FROM fault "  # noqa: S608 (nobody says anything in it)
+        f"WHERE ticket_id = NEW.id {due}"
+    )
     for table, names, marks in (
         ("device", ("profile", "site_id", "added_at", "retired_at", "first_heard_at"), of_device),
-        ("fault", ("severity", "occurred_at", "opened_at", "cleared_at"), of_device),
+        ("fault", ("severity", "occurred_at", "opened_at", "cleared_at", "ticket_id"), of_device),
+        ("ticket", ("outcome", "closed_at"), of_ticket),
         ("rental", ("device_id", "customer_id", "starts_at", "ends_at"), of_device),
         ("maintenance_window", ("starts_at", "ends_at", "what", "cancelled_at"), of_place),
         ("stay", ("site_id", "from_at"), of_device),
