@@ -256,7 +256,7 @@ class Desk:
         return ticket_id
 
     def _merge(self, connection: Connection, row: cases.Row, into: int, now: int) -> None:
-        running = self._running(connection, row)
+        running = self._running(connection, row, now)
         cases.merge_ticket(connection, row, into, now)
         write_audit(connection, now, "triage", "ticket_merge", f"ticket:{row.id}", {"status": row.status},
                     {"status": Status.CANCELLED, "merged_into": into})  # fmt: skip
@@ -648,7 +648,7 @@ class Desk:
 
     def _hand_over_faults(self, connection: Connection, row: cases.Row, step: Step, into: int, now: int) -> None:
         """A merged ticket gives its faults to the other, which matters no less than it did."""
-        running = self._running(connection, row)
+        running = self._running(connection, row, step.happened_at)
         cases.give_faults(connection, row.id, into)
         other = self._ticket(connection, into)
         if row.device_id is not None:
@@ -657,12 +657,13 @@ class Desk:
         self._carry_on(connection, running, into, step.actor, now)
         cases.note_change(connection, now, "ticket", other.device_id, into)
 
-    def _running(self, connection: Connection, row: cases.Row) -> dict[str, Commitment]:
-        """The clocks of a ticket that can still be kept, by their kind."""
+    def _running(self, connection: Connection, row: cases.Row, at: int) -> dict[str, Commitment]:
+        """The clocks of a ticket that could still be kept then, by their kind; that may be before a breach which has
+        been noted since."""
         return {
             clock.kind: clock
             for clock in cases.load_commitments(connection, row.id)
-            if clock.turn == row.turn and clock.running and clock.breached_at is None
+            if clock.turn == row.turn and clock.running and (clock.breached_at is None or clock.breached_at > at)
         }
 
     def _carry_on(

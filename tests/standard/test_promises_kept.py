@@ -245,6 +245,20 @@ def test_R7_a_broken_promise_is_told_though_its_ticket_went_into_another(world: 
     assert world.told("breach") == [("breach", "mei@example.com"), ("breach", "olga@example.com")]
 
 
+def test_R7_tickets_that_were_one_before_the_breach_keep_the_earlier_promise(world: World) -> None:
+    first = hot(world)
+    due_at = world.clocks(first)["dispatch"].due_at
+    world.forward(minutes=57, every_s=60)
+    world.machines["m1"].event("fault_set", code="P1", text="Filter")
+    world.forward(minutes=5, every_s=60)
+    second = world.ticket("fault_code").id
+    assert world.clocks(first)["dispatch"].breached_at == due_at
+    world.act(first, "merge", other_id=second, happened_at=due_at - MINUTE)
+    clock = world.clocks(second)["dispatch"]
+    assert (clock.due_at, clock.breached_at) == (due_at, due_at), "one fault, and what was promised of it first"
+    assert world.clocks(first)["dispatch"].breached_at is None
+
+
 def test_R7_a_ticket_that_took_over_an_open_fault_has_not_cleared(world: World) -> None:
     first = hot(world)
     world.machines["m1"].event("fault_set", code="P1", text="Filter")

@@ -1,0 +1,11 @@
+"""What holds for every test."""
+
+import os
+
+from hypothesis import settings
+
+# Random courses find what nobody thought of, on a developer's machine. What decides whether a change may land has to
+# answer the same twice, and a machine that is busy with something else is no fault in the code.
+settings.register_profile("developer", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "developer")
