@@ -119,6 +119,7 @@ def visitor_of(request: Request) -> Visitor:
     if visitor is None:
         guesses_of(request).refuse(_address(request))
         raise Problem(401, "Sign in again", "This token or session is not valid, or no longer.", headers=CHALLENGE)
+    request.state.reader_lang, request.state.reader_zone = visitor.lang, visitor.timezone
     return visitor
 
 
@@ -191,6 +192,7 @@ BY_LINK_HEADERS = {"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, n
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "manifest-src 'self'; worker-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",

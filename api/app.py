@@ -8,14 +8,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 
 from api import (
-    answers,
+    account,
     backtests,
     calendar,
+    channels,
     choices,
     commands,
-    customers,
     devices,
     dispatching,
     exports,
@@ -24,17 +25,21 @@ from api import (
     handover,
     hire,
     inspections,
+    jobs,
     links,
     maintenance,
     moves,
-    pages,
     people,
     probes,
     quality,
     registers,
     reliability,
     reports,
+    satisfaction,
+    search,
+    settings,
     spot_checks,
+    standard,
     stream,
     tickets,
     windows,
@@ -42,8 +47,10 @@ from api import (
 from api.access import BY_LINK, BY_LINK_HEADERS, SECURITY_HEADERS, ForAll, Guard, Guesses, Reports, check_declared
 from api.context import Api
 from api.idempotency import OnceOnly, tell_key
+from api.pages.routes import routers
+from api.pages.shell import Shared, render
 from api.problems import Problem, is_api, not_found, of_status, of_validation, problem_response
-from api.words import LANGS, Words
+from api.sign_in import Doors
 from monitor.store.telemetry import TelemetryUnavailable
 
 STATIC = Path(__file__).parent / "static"
@@ -65,21 +72,26 @@ def create_app(api: Api) -> FastAPI:
     )
     app.state.api = api
     app.state.guesses = Guesses()
+    app.state.doors = Doors()
     app.state.reports = Reports()
     app.state.streams = set()
+    app.state.board = stream.Board(api)
+    app.state.shared = Shared()
     app.state.backtesting = Lock()
     app.state.printing = Lock()
     app.state.analysing = Lock()
     app.state.reporting = Lock()
-    app.state.words = {lang: Words(lang, api.zone) for lang in LANGS}
-    app.state.templates = {lang: words.environment() for lang, words in app.state.words.items()}
     for part in (
         fleet,
         devices,
         tickets,
+        jobs,
         commands,
         backtests,
         registers,
+        settings,
+        standard,
+        channels,
         people,
         dispatching,
         handover,
@@ -93,17 +105,19 @@ def create_app(api: Api) -> FastAPI:
         quality,
         reliability,
         reports,
+        search,
         file,
         moves,
         exports,
         stream,
         probes,
         links,
-        customers,
-        answers,
-        pages,
+        satisfaction,
+        account,
     ):
         app.include_router(part.router)
+    for router in routers:
+        app.include_router(router)
     _serve_openapi(app)
     app.mount("/static", StaticFiles(directory=STATIC), "static")
     app.add_exception_handler(Problem, answer_problem)
@@ -112,6 +126,8 @@ def create_app(api: Api) -> FastAPI:
     app.add_exception_handler(TelemetryUnavailable, answer_unavailable)
     app.add_exception_handler(Exception, answer_failure)
     app.add_middleware(OnceOnly, api=api)
+    # Nothing secret stands in a page beside what a stranger may choose, so that its length tells nothing.
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(Guard, https=api.public_url.startswith("https:"))
     app.add_middleware(probes.Measured, api=api)
     api.registry.register(probes.FleetFigures(api))
@@ -133,7 +149,7 @@ def answer(request: Request, problem: Problem) -> Response:
     if problem.status == 401 and request.method == "GET":
         return RedirectResponse("/sign-in", 303)
     template = "by_link_problem.html" if request.url.path.startswith(BY_LINK) else "problem.html"
-    page = pages.render(request, template, status=problem.status, problem=problem)
+    page = render(request, template, status=problem.status, problem=problem)
     page.headers.update(problem.headers)
     return page
 

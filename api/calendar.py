@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Path, Response
 from icalendar import Calendar, Event
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
@@ -13,7 +12,6 @@ from sqlalchemy import Connection
 from api.access import DESK, STAFF, ForStaff, KnownQuery, Open
 from api.context import Api, Parts
 from api.links import signer_of
-from api.pages import render
 from api.problems import Problem, documented, not_found
 from api.refusals import refusals_told
 from api.shapes import Given, Moment
@@ -83,12 +81,6 @@ def _url(api: Api, signer: Signer, feed_id: int, expires_at: int) -> str:
     return f"{api.public_url}/calendar/{signer.sign(PURPOSE, (feed_id,), expires_at)}.ics"
 
 
-@router.post("/maintenance/calendars/{feed_id}/end", include_in_schema=False)
-def end_by_form(api: Parts, visitor: ForStaff, feed_id: FeedId) -> Response:
-    end_feed(api, visitor, feed_id)
-    return RedirectResponse("/maintenance", 303)
-
-
 # --- the calendar itself -------------------------------------------------------------------------------------------
 
 
@@ -149,16 +141,6 @@ def _entry(api: Api, uid: str, row: store.Row, title: str, path: str, changed_at
 
 def _day(api: Api, at: int) -> date:
     return datetime.fromtimestamp(at / 1000, UTC).astimezone(api.zone).date()
-
-
-@router.post("/maintenance/calendars", include_in_schema=False)
-def make_by_form(
-    request: Request, api: Parts, visitor: ForStaff, mine: Annotated[bool, Form()] = False,
-    site_id: Annotated[str, Form(pattern=r"^[0-9]{0,18}$")] = "",
-) -> Response:  # fmt: skip
-    """The address, shown once: it is not kept."""
-    made = make_feed(api, visitor, NewFeed(site_id=int(site_id) if site_id else None, mine=mine))
-    return render(request, "calendar_made.html", visitor=visitor, url=made.url, expires_at=made.expires_at)
 
 
 router.include_router(api_router)

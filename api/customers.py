@@ -1,42 +1,37 @@
-"""Pages for those who have no account: a customer's own page, and the page that a machine's label opens.
+"""What customers are told of their machines and of a ticket's course, in plain words; and what they tell us.
 
-A signed link is its own proof: no cookie is looked at, and whatever is wrong with a link is answered alike.
+Pages by a signed link and pages of customers who signed in ask the same here. Nobody sees more than their own machines,
+in their own rental's period.
 """
 
 import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Literal
 
-import structlog
-from fastapi import APIRouter, Form, Path, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.access import Open, guesses_of, reports_of
-from api.context import Api, Parts
+from api import commands
+from api.context import Api
 from api.devices import device_shape
-from api.links import signer_of
-from api.pages import render
-from api.problems import Problem, not_found
+from api.labels import N_, Labels
+from api.problems import not_found
 from api.shapes import DeviceShape, plain
-from api.words import wanted_lang
 from monitor.desk import notices
-from monitor.desk.tickets import Status
+from monitor.desk.tickets import Status, Verb
 from monitor.devices import Severity
 from monitor.engine.desk import Report
-from monitor.links import LONGEST, read_customer, read_label
-from monitor.store import links, queries
-from monitor.store.links import Row
+from monitor.fleet.satisfaction import ASKED_MS, WORDS_CHARS, may_answer
+from monitor.store import queries, satisfaction
 from monitor.store.queries import Scope
-
-log = structlog.get_logger()
-router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse, dependencies=[Open])
 
 MACHINES_SHOWN = 200
 TICKETS_SHOWN = 500
+QUESTIONS_SHOWN = 1
 TEXT_CHARS, NAME_CHARS, PHONE_CHARS = 2000, 80, 40
 THEIR_WORDS = ("customer", "label")
-Token = Annotated[str, Path(max_length=LONGEST)]
+REPORTED = ("customer", "label", "phone", "office")
+"""Origins of what somebody told us; the rest we noticed ourselves."""
 
 
 class ReportForm(BaseModel):
@@ -51,7 +46,7 @@ class ReportForm(BaseModel):
 
     @property
     def words(self) -> str:
-        return _clean(self.text)[:TEXT_CHARS].strip()
+        return cleaned(self.text)[:TEXT_CHARS].strip()
 
     @property
     def by(self) -> str:
@@ -60,6 +55,19 @@ class ReportForm(BaseModel):
 
 class CustomerForm(ReportForm):
     device_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+
+
+class HowForm(BaseModel):
+    """An answer to "how was it?", as the pages send it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    satisfied: Literal["yes", "no"]
+    words: str = Field("", max_length=2 * WORDS_CHARS)
+
+    @property
+    def said(self) -> str:
+        return cleaned(self.words)[:WORDS_CHARS].strip()
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class Told:
     promises: list[Promise]
     said: str
     """What was reported, where that is in the words of those who stood before the machine, and not in the office's."""
+    cleared: bool
 
 
 @dataclass(frozen=True)
@@ -91,44 +100,52 @@ class Machine:
     tickets: list[Told]
 
 
-# --- the customer's page -------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a ticket's course. `at`: since when; `note`: by when, where it is still to come."""
+
+    words: str
+    state: Literal["done", "now", "later"]
+    at: int | None = None
+    note: str = ""
 
 
-@router.get("/c/{token}")
-def customer_page(
-    request: Request, api: Parts, token: Token, told: Annotated[int | None, Query(ge=1, lt=2**63)] = None
-) -> HTMLResponse:
-    """`told`: the ticket that a report has just led to."""
-    return _customer_page(request, api, _customer(request, api, token), told=told)
+@dataclass(frozen=True)
+class Question:
+    """One ticket's "how was it?"."""
+
+    ticket_id: int
+    what: str
+    device_id: str
+    profile: str
+    score: int | None
+    words: str
+    open: bool
+    """Whether an answer may be given, or changed."""
 
 
-@router.post("/c/{token}")
-def customer_reports(request: Request, api: Parts, token: Token, form: Annotated[CustomerForm, Form()]) -> Response:
-    customer = _customer(request, api, token)
-    with api.reading() as connection:
-        machine = queries.device_row(connection, Scope(api.clock(), customer.id), form.device_id)
-    if machine is None:
-        raise not_found("machine")
-    if not form.words:
-        return _customer_page(request, api, customer, status=422, lacking=form.device_id)
-    reports_of(request).refuse(f"customer:{customer.id} {machine.device_id}")
-    report = Report(machine.device_id, form.words, "customer", form.by or customer.name, form.stopped)
-    ticket_id = api.desk.report(report, f"customer:{customer.id}", api.clock())
-    return RedirectResponse(f"/c/{token}?told={ticket_id}", 303)
+@dataclass(frozen=True)
+class Notice:
+    """A ticket's own page for its customer."""
+
+    told: Told
+    machine: DeviceShape
+    headline: str
+    stages: list[Stage]
+    expected: tuple[int, int] | None
+    """Between when and when the technician is expected."""
+    advice: str
+    """What to do meanwhile, where the machine's self-test says more than the ordinary."""
+    ended: bool
+    question: Question | None
 
 
-def _customer(request: Request, api: Api, token: str) -> Row:
-    found = read_customer(signer_of(api), token, api.clock())
-    with api.reading() as connection:
-        customer = links.customer(connection, *found) if found else None
-    return customer or _refuse(request, "customer")
+# --- what they see -------------------------------------------------------------------------------------------------
 
 
-def _customer_page(
-    request: Request, api: Api, customer: Row, *, status: int = 200, told: int | None = None, lacking: str = ""
-) -> HTMLResponse:
-    """`lacking`: the machine whose report said nothing."""
-    scope, lang = Scope(api.clock(), customer.id), wanted_lang(request, api.lang)
+def machines_of(api: Api, customer_id: int, labels: Labels) -> list[Machine]:
+    """A customer's machines on hire with what is open on them; those that are not well first."""
+    scope, lang = Scope(api.clock(), customer_id), labels.words.lang
     with api.reading() as connection:
         devices = [device_shape(row) for row in queries.devices(connection, scope, limit=MACHINES_SHOWN)]
         tickets = queries.pressing_tickets(connection, scope, limit=TICKETS_SHOWN)
@@ -138,24 +155,96 @@ def _customer_page(
         if row.severity != Severity.NOTE:
             by_machine.setdefault(row.device_id, []).append(_told(api, row, clocks[row.id], lang))
     machines = [Machine(device, by_machine.get(device.device_id, [])) for device in devices]
-    answer = next((one for machine in machines for one in machine.tickets if one.id == told), None)
-    return render(
-        request, "customer.html", status=status, customer=customer, lacking=lacking, told=told, answer=answer,
-        machines=sorted(machines, key=lambda one: (not one.tickets, one.device.condition != "bad")),
+    return sorted(machines, key=lambda one: (not one.tickets, one.device.condition != "bad"))
+
+
+def summary(machines: Sequence[Machine], labels: Labels) -> str:
+    """How a customer's machines are, in one sentence."""
+    say, ngettext = labels.words.say, labels.words.translations.ngettext
+    faulty = sum(one.device.condition == "bad" or bool(one.tickets) for one in machines)
+    unheard = sum(one.device.condition == "unknown" and not one.tickets for one in machines)
+    if not machines:
+        return say("No machine is on hire to you at present.")
+    if len(machines) == 1:
+        return say("Something is wrong with your machine; we take care of it.") if faulty else (
+            say("We get no signal from your machine, and look into that.") if unheard
+            else say("Your machine is in order.")
+        )  # fmt: skip
+    if faulty:
+        return ngettext(
+            "Something is wrong with %(count)s of your machines; we take care of it.",
+            "Something is wrong with %(count)s of your machines; we take care of them.", faulty,
+        ) % {"count": faulty}  # fmt: skip
+    if unheard:
+        return say("We get no signal from %(count)s of your machines, and look into that.", count=unheard)
+    return say("All %(count)s of your machines are in order.", count=len(machines))
+
+
+def notice_of(api: Api, customer_id: int, ticket_id: int, labels: Labels) -> Notice | None:
+    """A ticket of theirs with its course; None where there is none that they may see."""
+    now, lang = api.clock(), labels.words.lang
+    scope = Scope(now, customer_id)
+    with api.reading() as connection:
+        row = queries.ticket_row(connection, scope, ticket_id)
+        if row is None or row.device_id is None or row.severity == Severity.NOTE:
+            return None
+        machine = queries.device_row(connection, scope, row.device_id)
+        if machine is None:
+            return None
+        told = _told(api, row, queries.commitments(connection, [row.id])[row.id], lang)
+        steps = [one for one in queries.steps(connection, row.id) if one.turn == row.turn and not one.corrected]
+        test = commands.self_test(connection, row, labels, ours=False) if _is_open(row) else None
+        expected = api.desk.dispatching.arrival(connection, row, now) if row.status in COMING else None
+    stages = list(_stages(row, steps, told, expected, labels))
+    return Notice(
+        told, device_shape(machine), _headline(row, told, labels), stages, expected,
+        test.customer.text if test and test.customer else "", not _is_open(row),
+        question_of(api, customer_id, ticket_id, labels),
+    )  # fmt: skip
+
+
+def questions_of(api: Api, customer_id: int, labels: Labels) -> list[Question]:
+    """What they are still to be asked, the newest first."""
+    with api.reading() as connection:
+        rows = satisfaction.unanswered(connection, customer_id, api.clock() - ASKED_MS, QUESTIONS_SHOWN)
+    return [
+        Question(row.id, _what(api, row, labels.words.lang), row.device_id or "", row.profile or "", None, "", True)
+        for row in rows
+    ]  # fmt: skip
+
+
+def question_of(api: Api, customer_id: int, ticket_id: int, labels: Labels) -> Question | None:
+    """What they were asked about a ticket that is dealt with, and what they answered; None: they were not asked.
+
+    It may be answered after the machine went back: whoever had it was told of all that the page says.
+    """
+    now = api.clock()
+    with api.reading() as connection:
+        asked = satisfaction.one(connection, ticket_id, customer_id)
+        row = queries.ticket_row(connection, Scope(now), ticket_id) if asked else None
+    if asked is None or row is None or row.status not in (Status.RESOLVED, Status.CLOSED):
+        return None
+    return Question(
+        row.id, _what(api, row, labels.words.lang), row.device_id or "", row.profile or "", asked.score, asked.words,
+        may_answer(asked.first_at, now),
     )  # fmt: skip
 
 
 def _told(api: Api, row: queries.AnyRow, clocks: queries.Rows, lang: str) -> Told:
-    what = notices.plain(row.kind, row.subject, plain(row.evidence), api.profiles.get(row.profile or ""), lang)
     promised_to_come = row.status not in (Status.OPEN, Status.VERIFIED, Status.DISPATCHED)
     return Told(
-        row.id, _capital(what), row.status, row.opened_at,
-        row.technician_name or "" if promised_to_come else "", _promises(clocks, api.clock(), lang),
-        str(row.evidence.get("text", "")) if row.origin in THEIR_WORDS else "",
+        row.id, _what(api, row, lang), row.status, row.opened_at,
+        row.technician_name or "" if promised_to_come else "", promises_of(clocks, api.clock(), lang),
+        str(row.evidence.get("text", "")) if row.origin in THEIR_WORDS else "", row.cleared_at is not None,
     )  # fmt: skip
 
 
-def _promises(clocks: queries.Rows, now: int, lang: str) -> list[Promise]:
+def _what(api: Api, row: queries.AnyRow, lang: str) -> str:
+    what = notices.plain(row.kind, row.subject, plain(row.evidence), api.profiles.get(row.profile or ""), lang)
+    return _capital(what)
+
+
+def promises_of(clocks: queries.Rows, now: int, lang: str) -> list[Promise]:
     """What is still to come of what was promised. A clock that waits for the customer has no due time for now."""
     running = [one for one in clocks if one.met_at is None and one.voided_at is None and one.paused_since is None]
     return [
@@ -165,56 +254,117 @@ def _promises(clocks: queries.Rows, now: int, lang: str) -> list[Promise]:
     ]  # fmt: skip
 
 
-# --- the label's page ----------------------------------------------------------------------------------------------
+# --- a ticket's course ---------------------------------------------------------------------------------------------
+
+COMING = (Status.ACCEPTED, Status.ON_THE_WAY)
+WALK = (Status.ACCEPTED, Status.ON_THE_WAY, Status.ON_SITE, Status.REPAIRING, Status.RESOLVED)
+"""What a customer sees of a ticket's life beyond its beginning, in this order."""
+TAKEN_BY = {
+    Status.ACCEPTED: (Verb.ACCEPT,), Status.ON_THE_WAY: (Verb.DEPART,), Status.ON_SITE: (Verb.ARRIVE,),
+    Status.REPAIRING: (Verb.START_REPAIR,), Status.RESOLVED: (Verb.RESOLVE, Verb.CLOSE),
+}  # fmt: skip
+DONE = {
+    Status.ACCEPTED: N_("A technician will come"),
+    Status.ON_THE_WAY: N_("On the way to you"),
+    Status.ON_SITE: N_("At the machine"),
+    Status.REPAIRING: N_("The repair has begun"),
+    Status.RESOLVED: N_("Repaired"),
+}
+TO_COME = {
+    Status.ACCEPTED: N_("We find a technician for you"),
+    Status.ON_THE_WAY: N_("The technician sets out"),
+    Status.ON_SITE: N_("The technician arrives"),
+    Status.REPAIRING: N_("The repair begins"),
+    Status.RESOLVED: N_("Repaired"),
+}
+HEADLINES = {
+    Status.OPEN: N_("We know of it, and find a technician for you."),
+    Status.VERIFIED: N_("We know of it, and find a technician for you."),
+    Status.DISPATCHED: N_("We know of it, and have asked a technician."),
+    Status.ACCEPTED: N_("A technician will come."),
+    Status.ON_THE_WAY: N_("The technician is on the way."),
+    Status.ON_SITE: N_("The technician is there."),
+    Status.REPAIRING: N_("It is being repaired."),
+    Status.WAITING: N_("It has to wait for the moment."),
+    Status.RESOLVED: N_("It is repaired."),
+    Status.CLOSED: N_("It is repaired."),
+    Status.CANCELLED: N_("We looked into it: nothing is wrong."),
+}
 
 
-@router.get("/m/{token}")
-def machine_by_label(request: Request, api: Parts, token: Token) -> HTMLResponse:
-    """A stranger before a machine sees which one it is, and can say what is wrong with it."""
-    return render(request, "at_machine.html", machine=_machine(request, api, token), lacking=False, told=None)
+def _headline(row: queries.AnyRow, told: Told, labels: Labels) -> str:
+    if told.cleared and row.status in (Status.OPEN, Status.VERIFIED, Status.DISPATCHED):
+        return labels.words.say("The machine is well again. We keep an eye on it.")
+    return labels.words.say(HEADLINES[Status(row.status)])
 
 
-@router.post("/m/{token}")
-def stranger_reports(request: Request, api: Parts, token: Token, form: Annotated[ReportForm, Form()]) -> HTMLResponse:
-    machine = _machine(request, api, token)
-    if not form.words:
-        return render(request, "at_machine.html", status=422, machine=machine, lacking=True, told=None)
-    reports_of(request).refuse(f"label:{machine.device_id}")
-    report = Report(machine.device_id, form.words, "label", form.by, form.stopped)
-    ticket_id = api.desk.report(report, f"label:{machine.device_id}", api.clock())
+def _stages(
+    row: queries.AnyRow, steps: queries.Rows, told: Told, expected: tuple[int, int] | None, labels: Labels
+) -> Iterator[Stage]:
+    """From "we noticed it" to "repaired": what was, what is, what is still to come. What was skipped is left out."""
+    say = labels.words.say
+    yield Stage(say("You told us") if row.origin in REPORTED else say("We noticed it"), "done", row.opened_at)
+    if row.status == Status.CANCELLED:
+        yield Stage(say("We looked into it: nothing is wrong."), "done", row.closed_at)
+        return
+    reached = _reached(row)
+    now_shown = False
+    for place, status in enumerate(WALK):
+        if place <= reached:
+            at = next((one.happened_at for one in reversed(steps) if one.event in TAKEN_BY[status]), None)
+            if at is not None or place == reached:
+                words = say(DONE[status])
+                if status is Status.ACCEPTED and told.technician:
+                    words = say("%(name)s will come", name=told.technician)
+                yield Stage(words, "done", at)
+            continue
+        yield Stage(say(TO_COME[status]), "later" if now_shown else "now", None, _by_when(status, expected, labels))
+        now_shown = True
+
+
+def _reached(row: queries.AnyRow) -> int:
+    """How far along the walk it is; -1: nobody has taken it yet."""
+    status = Status(row.resumes_to) if row.status == Status.WAITING and row.resumes_to else Status(row.status)
+    status = Status.RESOLVED if status is Status.CLOSED else status
+    return WALK.index(status) if status in WALK else -1
+
+
+def _by_when(status: Status, expected: tuple[int, int] | None, labels: Labels) -> str:
+    if status is Status.ON_SITE and expected:
+        words = labels.words
+        return words.say("expected between %(start)s and %(end)s", start=words.moment(expected[0]),
+                         end=words.hour(expected[1]))  # fmt: skip
+    return ""
+
+
+def _is_open(row: queries.AnyRow) -> bool:
+    return Status(row.status).is_open and row.status != Status.RESOLVED
+
+
+# --- what they tell us ---------------------------------------------------------------------------------------------
+
+
+def report(api: Api, customer_id: int, form: CustomerForm, name: str, actor: str) -> int:
+    """A customer says that a machine of theirs has a fault; answers the ticket. `name`: whose words they are where the
+    form does not say. Raises the 404 Problem where the machine is not on hire to them."""
+    now = api.clock()
     with api.reading() as connection:
-        clocks = queries.commitments(connection, [ticket_id])[ticket_id]
-    promises = _promises(clocks, api.clock(), wanted_lang(request, api.lang))
-    return render(request, "at_machine.html", machine=machine, lacking=False, told=ticket_id, promises=promises)
+        machine = queries.device_row(connection, Scope(now, customer_id), form.device_id)
+    if machine is None:
+        raise not_found("machine")
+    said = Report(machine.device_id, form.words, "customer", form.by or name, form.stopped)
+    return api.desk.report(said, actor, now)
 
 
-def _machine(request: Request, api: Api, token: str) -> Row:
-    found = read_label(signer_of(api), token, api.clock())
-    with api.reading() as connection:
-        machine = links.machine(connection, *found) if found else None
-    return machine or _refuse(request, "label")
-
-
-# --- what both refuse and keep out ---------------------------------------------------------------------------------
-
-
-def _refuse(request: Request, what: str) -> Row:
-    """Forged, too old, ended, or of something that is not there: it is all the same to whoever holds it. Raises the
-    404 Problem, or the 429 one after too many."""
-    log.warning("link_refused", link=what)
-    guesses_of(request).refuse(request.client.host if request.client else "")
-    raise Problem(404, "Not found")
+def cleaned(text: str) -> str:
+    """Text from anywhere without control characters and those that turn the writing round; lines stay lines."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(char for char in lines if char == "\n" or unicodedata.category(char)[0] != "C")
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _clean(text: str) -> str:
-    """Text from anywhere without control characters and those that turn the writing round; lines stay lines."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(char for char in lines if char == "\n" or unicodedata.category(char)[0] != "C")
-
-
 def _one_line(text: str) -> str:
-    return " ".join(_clean(text).split())
+    return " ".join(cleaned(text).split())

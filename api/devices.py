@@ -40,6 +40,7 @@ DeviceId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Metric = Annotated[str, Query(min_length=1, max_length=64, description="Sensor name, such as coolant_temp_c.")]
 
 HOUR_MS = 3_600_000
+FAULTS_SHOWN = 200
 
 
 @router.get("/devices", responses=documented(401, 403, 422))
@@ -106,6 +107,21 @@ def telemetry(
     return series(api, visitor, device_id, metric, start_at, end_at)
 
 
+@router.get("/devices/{device_id}/faults", responses=documented(401, 403, 404, 422))
+def faults_of(
+    api: Parts,
+    visitor: ForAll,
+    device_id: DeviceId,
+    start: Annotated[AskedMoment | None, Query(alias="from", description="Default: a day before `to`.")] = None,
+    end: Annotated[AskedMoment | None, Query(alias="to", description="Default: now.")] = None,
+) -> Page[FaultShape]:
+    """Faults that were open within `[from, to)`, the newest first; at most the newest 200. A customer gets those of
+    their rental that somebody sees to."""
+    end_at = api.clock() + 1 if end is None else end
+    start_at = end_at - 24 * HOUR_MS if start is None else start
+    return Page(items=faults_in(api, visitor, device_id, start_at, end_at), next=None)
+
+
 @router.get("/profiles/{name}", responses=documented(401, 403, 404), response_model_exclude_none=True)
 def one_profile(api: Parts, visitor: ForAll, name: Annotated[str, Path(max_length=64)]) -> ProfileShape:
     """What machines of this model measure, with their limits. What does not apply is left out."""
@@ -138,6 +154,21 @@ def device_detail(api: Api, visitor: Visitor, device_id: str) -> DeviceDetail:
         "faults": faults if ours else [fault.model_copy(update={"evidence": None}) for fault in faults],
         "data": DataShape(received=received, missing=missing) if ours else None,
     })  # fmt: skip
+
+
+def faults_in(api: Api, visitor: Visitor, device_id: str, start_at: int, end_at: int) -> list[FaultShape]:
+    """Raises the 404 Problem for a machine that the visitor may not see."""
+    ours = visitor.role is not Role.CUSTOMER
+    with api.reading() as connection:
+        row = _visible(connection, api, visitor, device_id)
+        since = start_at if ours else max(start_at, row.starts_at)
+        found = queries.faults_between(connection, device_id, since, end_at, FAULTS_SHOWN)
+    faults = [FaultShape.model_validate(one) for one in found]
+    if ours:
+        return faults
+    # What may be nothing is for us to find out; what began before the rental is nobody's but ours.
+    theirs = [one for one in faults if one.ticket_id is not None and one.opened_at >= row.starts_at]
+    return [one.model_copy(update={"evidence": None}) for one in theirs]
 
 
 def series(
@@ -177,6 +208,9 @@ def profile_shape(profile: Profile) -> ProfileShape:
         title_zh=profile.title_zh,
         start_timeout_s=profile.start_timeout_s,
         report_interval_s=profile.report_interval_s,
+        start_attempts=profile.start_attempts,
+        service_interval_days=profile.service_interval_days,
+        service_interval_h=profile.service_interval_h,
         sensors=[_sensor_shape(sensor) for sensor in profile.sensors],
     )
 
@@ -188,7 +222,9 @@ def _sensor_shape(sensor: Sensor) -> SensorShape:
         hold_s=sensor.limits.hold_s,
         clear_margin=sensor.limits.clear_margin,
     )
-    return SensorShape(name=sensor.name, unit=sensor.unit or None, nominal=sensor.nominal, limits=limits)
+    return SensorShape(
+        name=sensor.name, unit=sensor.unit or None, nominal=sensor.nominal, limits=limits, states=list(sensor.states)
+    )
 
 
 def _visible(connection: Connection, api: Api, visitor: Visitor, device_id: str) -> queries.AnyRow:

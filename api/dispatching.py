@@ -5,12 +5,16 @@ from pydantic import BaseModel, Field
 
 from api import tickets
 from api.access import ForOffice, KnownQuery
-from api.context import Parts
-from api.labels import labels_of
+from api.context import Api, Parts
+from api.labels import Labels, labels_of
 from api.problems import documented
 from api.risk import reasons_told
 from api.shapes import Moment, ReasonShape
+from monitor.desk.notices import moment
+from monitor.desk.reasons import Written
+from monitor.engine.dispatching import UNCERTIFIED
 from monitor.store import people
+from monitor.store.access import Visitor
 
 router = APIRouter(prefix="/api/v1", tags=["tickets"], dependencies=[KnownQuery])
 
@@ -34,6 +38,7 @@ class ExcludedShape(BaseModel):
 
     person_id: int
     name: str
+    may_be_sent: bool = Field(description="Whether the desk may send them all the same: nothing but P1 forbids it.")
     reasons: list[ReasonShape]
 
 
@@ -50,7 +55,15 @@ class ProposalShape(BaseModel):
 @router.get("/tickets/{ticket_id}/proposal", responses=documented(401, 403, 404))
 def proposal(request: Request, api: Parts, visitor: ForOffice, ticket_id: tickets.TicketId) -> ProposalShape:
     """Whom to send, as things stand now, each with why. Who is not certified for the model is never proposed (P1)."""
-    lang = labels_of(request, "en").words.lang
+    return proposed(api, visitor, ticket_id, labels_of(request, "en"))
+
+
+def proposed(
+    api: Api, visitor: Visitor, ticket_id: int, labels: Labels, written: Written = moment
+) -> ProposalShape:  # fmt: skip
+    """The same in the reader's words, its moments written as asked. Raises the 404 Problem where the visitor may not
+    see the ticket."""
+    lang, zone = labels.words.lang, str(labels.words.zone)
     now = api.clock()
     with api.reading() as connection:
         row = tickets.visible(connection, api, visitor, ticket_id)
@@ -58,17 +71,22 @@ def proposal(request: Request, api: Parts, visitor: ForOffice, ticket_id: ticket
         found = api.desk.dispatching.propose(connection, row, crew, now)
         looked_at = {one.person_id for one in found.ranked} | {one.person_id for one in found.excluded}
         names = people.names(connection, looked_at)
+    # Where no certificate is kept at all, nobody lacks one.
+    barred = UNCERTIFIED if any(one.certificates for one in crew.technicians) else frozenset()
     ranked = [
         CandidateShape(
             person_id=one.person_id, name=names.get(one.person_id, ""), duty=one.duty, carries=one.carries,
             distance_km=one.reach.distance_km, travel_s=one.reach.travel_s, arrives_at=one.reach.arrives_at,
-            ready_at=one.reach.ready_at, reasons=reasons_told(one.reasons, lang, api.timezone),
+            ready_at=one.reach.ready_at, reasons=reasons_told(one.reasons, lang, zone, written),
         )
         for one in found.ranked
     ]  # fmt: skip
     excluded = [
-        ExcludedShape(person_id=one.person_id, name=names.get(one.person_id, ""),
-                      reasons=reasons_told(one.reasons, lang, api.timezone))
+        ExcludedShape(
+            person_id=one.person_id, name=names.get(one.person_id, ""),
+            may_be_sent=barred.isdisjoint(reason.code for reason in one.reasons),
+            reasons=reasons_told(one.reasons, lang, zone, written),
+        )
         for one in found.excluded
     ]  # fmt: skip
     return ProposalShape(

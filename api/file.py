@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field, JsonValue
 from sqlalchemy import Connection
 
@@ -16,7 +15,6 @@ from api.access import ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.devices import DeviceId
 from api.labels import Labels, labels_of
-from api.pages import render
 from api.paging import Cursor, Limit, cursor_of, key_of
 from api.papers import RESPONSES, PaperLang, printed
 from api.problems import Problem, documented, not_found
@@ -27,8 +25,7 @@ from monitor.fleet.file import Entry, Kind, Place, place_of, written
 from monitor.store import cases, file
 from monitor.store.queries import AnyRow
 
-router = APIRouter()
-api_router = APIRouter(prefix="/api/v1", tags=["machines"], dependencies=[KnownQuery])
+router = APIRouter(prefix="/api/v1", tags=["machines"], dependencies=[KnownQuery])
 
 DAY_MS = 86_400_000
 MOST_EXPORTED, MOST_PRINTED = 20_000, 1_000
@@ -102,7 +99,7 @@ class Line:
 # --- the API -------------------------------------------------------------------------------------------------------
 
 
-@api_router.get("/devices/{device_id}/file", responses=documented(401, 403, 404, 422))
+@router.get("/devices/{device_id}/file", responses=documented(401, 403, 404, 422))
 def machine_file(
     request: Request,
     api: Parts,
@@ -117,21 +114,21 @@ def machine_file(
 ) -> FileShape:
     """Everything on record about a machine, the newest first: hire, inspections, faults, tickets and their steps,
     parts, maintenance, firmware, moves. A retired machine has its file still."""
-    asked = file.Asked(start or 0, _until(api, end), kind, q, _place(cursor))
+    asked = file.Asked(start or 0, until(api, end), kind, q, place(cursor))
     return _shape(request, api, device_id, asked, limit)
 
 
-@api_router.get("/devices/{device_id}/file.json", responses=documented(401, 403, 404, 422))
+@router.get("/devices/{device_id}/file.json", responses=documented(401, 403, 404, 422))
 def machine_file_json(
     request: Request, api: Parts, _: ForStaff, response: Response, device_id: DeviceId, start: From = None,
     end: To = None,
 ) -> FileShape:  # fmt: skip
     """The whole file to keep, up to 20,000 entries; where it has more, `next` goes on in the paged one."""
     response.headers["Content-Disposition"] = f'attachment; filename="{device_id}-file.json"'
-    return _shape(request, api, device_id, file.Asked(start or 0, _until(api, end)), MOST_EXPORTED)
+    return _shape(request, api, device_id, file.Asked(start or 0, until(api, end)), MOST_EXPORTED)
 
 
-@api_router.get(
+@router.get(
     "/devices/{device_id}/file.pdf", response_class=Response, responses={**documented(401, 403, 404, 422), **RESPONSES}
 )
 def machine_file_pdf(
@@ -139,9 +136,9 @@ def machine_file_pdf(
     lang: PaperLang = None,
 ) -> Response:  # fmt: skip
     """The file on paper: at most the newest 1,000 entries of the period, and it says how many it leaves out."""
-    asked = file.Asked(start or 0, _until(api, end))
+    asked = file.Asked(start or 0, until(api, end))
     with api.reading() as connection:
-        row = _known(connection, device_id)
+        row = known(connection, device_id)
         teller = Teller.of(connection, labels_of(request, lang or wanted_lang(request, api.lang)), row)
         found = file.read(connection, device_id, asked, MOST_PRINTED)
         left_out = 0 if found.following is None else file.number(
@@ -156,37 +153,14 @@ def machine_file_pdf(
     )  # fmt: skip
 
 
-# --- the page ------------------------------------------------------------------------------------------------------
-
-
-@router.get("/machines/{device_id}/file", include_in_schema=False, response_class=HTMLResponse)
-def file_page(
-    request: Request, api: Parts, visitor: ForStaff, device_id: DeviceId, q: Annotated[str, Query(max_length=200)] = "",
-    kind: Annotated[str, Query(max_length=20)] = "", cursor: Annotated[str | None, Query(max_length=200)] = None,
-) -> HTMLResponse:  # fmt: skip
-    kinds = [one for one in Kind if one == kind]
-    asked = file.Asked(0, _until(api, None), kinds, q, _place(cursor))
-    with api.reading() as connection:
-        row = _known(connection, device_id)
-        teller = Teller.of(connection, labels_of(request, wanted_lang(request, api.lang)), row)
-        found = file.read(connection, device_id, asked, 100, teller.words)
-        heard = file.heard(connection, device_id)
-        months = file.months(connection, device_id, api.zone, api.clock() - SUMMED_MS)
-    return render(
-        request, "file.html", visitor=visitor, machine=row, lines=[teller.line(entry) for entry in found.entries],
-        kinds=list(Kind), chosen=kind if kinds else "", sought=q, heard=heard, months=months[:12],
-        following=_cursor(found.following),
-    )  # fmt: skip
-
-
 # --- what it is made from ------------------------------------------------------------------------------------------
 
 
-def _until(api: Api, end: int | None) -> int:
+def until(api: Api, end: int | None) -> int:
     return api.clock() + 1 if end is None else end
 
 
-def _place(cursor: str | None) -> Place | None:
+def place(cursor: str | None) -> Place | None:
     text = key_of(cursor, str)
     if text is None:
         return None
@@ -198,11 +172,11 @@ def _place(cursor: str | None) -> Place | None:
         ) from error
 
 
-def _cursor(place: Place | None) -> str | None:
+def cursor_at(place: Place | None) -> str | None:
     return None if place is None else cursor_of(written(place))
 
 
-def _known(connection: Connection, device_id: str) -> AnyRow:
+def known(connection: Connection, device_id: str) -> AnyRow:
     row = file.machine(connection, device_id)
     if row is None:
         raise not_found("machine")
@@ -213,7 +187,7 @@ def _shape(request: Request, api: Api, device_id: str, asked: file.Asked, limit:
     if asked.from_at >= asked.to_at:
         raise Problem(422, "The request is not valid", "from must lie before to")
     with api.reading() as connection:
-        row = _known(connection, device_id)
+        row = known(connection, device_id)
         teller = Teller.of(connection, labels_of(request, wanted_lang(request, api.lang)), row)
         found = file.read(connection, device_id, asked, limit, teller.words)
         heard = file.heard(connection, device_id)
@@ -227,7 +201,7 @@ def _shape(request: Request, api: Api, device_id: str, asked: file.Asked, limit:
         ),
         months=[MonthShape(month=one.month, hours=one.hours) for one in months],
         items=[_entry_shape(entry, teller) for entry in found.entries],
-        next=_cursor(found.following),
+        next=cursor_at(found.following),
     )  # fmt: skip
 
 
@@ -427,5 +401,3 @@ DETAILS: dict[Kind, Callable[[Teller, Entry], list[str]]] = {
     Kind.WINDOW: _window,
     Kind.SELF_TEST: _self_test,
 }
-
-router.include_router(api_router)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
+import msgspec
 from fastapi import APIRouter, Query
 from sqlalchemy.engine import Connection
 
@@ -35,6 +36,7 @@ from monitor.fleet.availability import (
     WINDOW_DAYS,
     Spent,
     availability,
+    month_course,
     month_pace,
     spent_by_day,
     summed,
@@ -104,9 +106,12 @@ def _share(days: Sequence[Spent], good: int, total: int) -> ShareShape:
 
 
 def _budgets(api: Api, now: int, on_hire: Sequence[Spent], fleet: Sequence[Spent], machines: Counts) -> Budgets:
-    hired = month_pace(on_hire, machines.on_hire, now, api.timezone)
-    whole = month_pace(fleet, machines.total, now, api.timezone)
-    return Budgets(on_hire=PaceShape.model_validate(hired), fleet=PaceShape.model_validate(whole))
+    return Budgets(on_hire=_pace(on_hire, machines.on_hire, now, api), fleet=_pace(fleet, machines.total, now, api))
+
+
+def _pace(days: Sequence[Spent], machines: int, now: int, api: Api) -> PaceShape:
+    found = msgspec.structs.asdict(month_pace(days, machines, now, api.timezone))
+    return PaceShape.model_validate({**found, "course": month_course(days, machines, now, api.timezone)})
 
 
 @router.get("/fleet/availability", responses=documented(401, 403, 422))

@@ -2,21 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from api.access import ForStaff, KnownQuery
 from api.context import Api, Parts
-from api.pages import render
 from api.problems import documented
 from api.shapes import AskedMoment, Moment, Shape
 from monitor.desk.handover import Handover
 from monitor.engine.shifts import Shift
 from monitor.store import people
 
-router = APIRouter()
-api_router = APIRouter(prefix="/api/v1", tags=["tickets"], dependencies=[KnownQuery])
+router = APIRouter(prefix="/api/v1", tags=["tickets"], dependencies=[KnownQuery])
 
 
 class TallyShape(Shape):
@@ -88,7 +85,7 @@ class HandoverShape(BaseModel):
     left_out: int
 
 
-@api_router.get("/handover", responses=documented(401, 403, 422))
+@router.get("/handover", responses=documented(401, 403, 422))
 def handover(
     api: Parts,
     _: ForStaff,
@@ -98,7 +95,7 @@ def handover(
     ] = None,
 ) -> HandoverShape:
     """What whoever comes on takes over."""
-    found, told, name = _told(api, shift)
+    found, told, name = told_of_shift(api, shift)
     lists = {name: getattr(told, name) for name in ("tally", "promised", "open", "happened", "left_out")}
     return HandoverShape.model_validate(
         {"start_at": told.start_at, "end_at": told.end_at, "person_id": found.person_id, "person_name": name, **lists},
@@ -106,26 +103,12 @@ def handover(
     )
 
 
-@router.get("/handover", include_in_schema=False, response_class=HTMLResponse)
-def handover_page(
-    request: Request, api: Parts, visitor: ForStaff, shift: Annotated[AskedMoment | None, Query()] = None
-) -> HTMLResponse:
-    found, told, name = _told(api, shift)
-    with api.reading() as connection:
-        names = people.names(connection, {case.technician_id for case in told.open if case.technician_id is not None})
-    return render(
-        request, "handover.html", visitor=visitor, told=told, person_name=name, names=names,
-        earlier=found.start_at - 1, later=found.end_at if shift is not None and found.end_at <= api.clock() else None,
-    )  # fmt: skip
-
-
-def _told(api: Api, moment: int | None) -> tuple[Shift, Handover, str]:
+def told_of_shift(api: Api, moment: int | None) -> tuple[Shift, Handover, str]:
+    """The shift that a moment lies in (None: from the beginning of the last one until now), what is told of it, and the
+    name of who was on call."""
     now, shifts = api.clock(), api.desk.shifts
     with api.reading() as connection:
         found = shifts.since_last(connection, now) if moment is None else shifts.shift_at(connection, moment)
         told = shifts.told_of(connection, Shift(found.start_at, min(found.end_at, max(now, found.start_at))))
         named = people.names(connection, [found.person_id] if found.person_id is not None else [])
     return found, told, next(iter(named.values()), "")
-
-
-router.include_router(api_router)

@@ -19,6 +19,7 @@ router = APIRouter(prefix="/api/v1", tags=["registers"], dependencies=[KnownQuer
 
 Id = Annotated[int, Field(ge=1, lt=2**63)]
 SiteId = Annotated[int, Path(ge=1, lt=2**63)]
+CustomerId = Annotated[int, Path(ge=1, lt=2**63)]
 RentalId = Annotated[int, Path(ge=1, lt=2**63)]
 DeviceName = Annotated[str, Field(min_length=1, max_length=64)]
 LatDeg = Annotated[float | None, Field(ge=-90, le=90, allow_inf_nan=False)]
@@ -100,6 +101,10 @@ class CustomerShape(Shape):
     lang: str
 
 
+class CustomerListed(CustomerShape):
+    on_hire: int = Field(description="How many machines they have on hire now.")
+
+
 class NewCustomer(Given):
     name: str = Field(min_length=1, max_length=200)
     email: str = Field(max_length=254, description="Where notices of their machines go.")
@@ -122,12 +127,24 @@ class NewContract(Given):
 
 
 @router.get("/customers", responses=documented(401, 403, 422))
-def list_customers(api: Parts, _: ForOffice, limit: Limit = 50, cursor: Cursor = None) -> Page[CustomerShape]:
+def list_customers(api: Parts, _: ForOffice, limit: Limit = 50, cursor: Cursor = None) -> Page[CustomerListed]:
     """Who rents machines, the oldest first."""
     with api.reading() as connection:
         rows = hire.customers(connection, after=key_of(cursor, int) or 0, limit=limit + 1)
-    items, following = cut([CustomerShape.model_validate(row) for row in rows], limit, "id")
+        on_hire = hire.on_hire(connection, api.clock())
+    shapes = [CustomerListed.model_validate({**row._mapping, "on_hire": on_hire.get(row.id, 0)}) for row in rows]
+    items, following = cut(shapes, limit, "id")
     return Page(items=items, next=following)
+
+
+@router.get("/customers/{customer_id}", responses=documented(401, 403, 404))
+def one_customer(api: Parts, _: ForOffice, customer_id: CustomerId) -> CustomerShape:
+    """One of those who rent machines."""
+    with api.reading() as connection:
+        row = hire.customer(connection, customer_id)
+    if row is None:
+        raise not_found("customer")
+    return CustomerShape.model_validate(row)
 
 
 @router.post("/customers", status_code=201, responses=documented(401, 403, 409, 422))

@@ -2,15 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import Field, ValidationError, field_validator
-from starlette.datastructures import FormData
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field, field_validator
 
-from api.access import DESK, DOERS, ForDoers, ForStaff, KnownQuery
+from api.access import DESK, ForDoers, ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.labels import Labels, labels_of
-from api.pages import render
 from api.paging import Cursor, Limit, cut, key_of
 from api.papers import RESPONSES, PaperLang, printed
 from api.problems import Problem, documented, not_found
@@ -39,15 +36,13 @@ from monitor.store.access import Visitor
 from monitor.store.hire import Hire
 from monitor.store.registry import tag_of
 
-router = APIRouter()
-api_router = APIRouter(prefix="/api/v1", tags=["inspections"], dependencies=[KnownQuery])
+router = APIRouter(prefix="/api/v1", tags=["inspections"], dependencies=[KnownQuery])
 
 InspectionId = Annotated[int, Path(ge=1, lt=2**63)]
 RentalId = Annotated[int, Path(ge=1, lt=2**63)]
 DeviceName = Annotated[str, Field(min_length=1, max_length=64)]
 HOUR_MS = 3_600_000
 MOST_ITEMS = 200
-FORM_FIELDS = 1000
 
 
 # --- shapes --------------------------------------------------------------------------------------------------------
@@ -205,7 +200,7 @@ class ReturnShape(Shape):
 # --- checklists and inspections ------------------------------------------------------------------------------------
 
 
-@api_router.get("/checklists/{profile}/{kind}", responses=documented(401, 403, 404))
+@router.get("/checklists/{profile}/{kind}", responses=documented(401, 403, 404))
 def one_checklist(
     api: Parts, _: ForStaff, profile: Annotated[str, Path(max_length=64)], kind: Kind
 ) -> ChecklistShape:  # fmt: skip
@@ -217,27 +212,28 @@ def one_checklist(
     return ChecklistShape(profile=profile, kind=kind, version=found.version, items=items)
 
 
-@api_router.get("/inspections", responses=documented(401, 403, 422))
+@router.get("/inspections", responses=documented(401, 403, 422))
 def list_inspections(
     api: Parts,
     _: ForStaff,
     device_id: Annotated[str | None, Query(max_length=64)] = None,
     rental_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     kind: Kind | None = None,
+    passed: Annotated[bool | None, Query(description="Without those that were voided.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[InspectionShape]:
     """Inspections, the newest first; voided ones say so."""
     with api.reading() as connection:
         rows = inspections.listed(
-            connection, device_id=device_id, rental_id=rental_id, kind=kind, before=key_of(cursor, int),
-            limit=limit + 1,
+            connection, device_id=device_id, rental_id=rental_id, kind=kind, passed=passed,
+            before=key_of(cursor, int), limit=limit + 1,
         )  # fmt: skip
     items, following = cut([_brief(row) for row in rows], limit, "id")
     return Page(items=items, next=following)
 
 
-@api_router.get("/inspections/due", responses=documented(401, 403, 422))
+@router.get("/inspections/due", responses=documented(401, 403, 422))
 def list_due(api: Parts, _: ForStaff, limit: Limit = 50, cursor: Cursor = None) -> Page[DueShape]:
     """Machines that came back and wait for their return inspection, the newest first."""
     with api.reading() as connection:
@@ -247,7 +243,7 @@ def list_due(api: Parts, _: ForStaff, limit: Limit = 50, cursor: Cursor = None) 
     return Page(items=items, next=following)
 
 
-@api_router.post("/inspections", status_code=201, responses=documented(401, 403, 404, 409, 422))
+@router.post("/inspections", status_code=201, responses=documented(401, 403, 404, 409, 422))
 def add_inspection(api: Parts, visitor: ForDoers, response: Response, body: NewInspection) -> InspectionDetail:
     """Sign an inspection, by your own account: certified people inspect (P1). It is judged by the checklist, kept, and
     never changed."""
@@ -256,7 +252,7 @@ def add_inspection(api: Parts, visitor: ForDoers, response: Response, body: NewI
     return detail(api, inspection_id)
 
 
-@api_router.get("/inspections/{inspection_id}.pdf", responses=RESPONSES | documented(401, 403, 404, 422, 503),
+@router.get("/inspections/{inspection_id}.pdf", responses=RESPONSES | documented(401, 403, 404, 422, 503),
                 response_class=Response)  # fmt: skip
 def inspection_paper(
     request: Request, api: Parts, _: ForStaff, inspection_id: InspectionId, lang: PaperLang = None
@@ -267,19 +263,19 @@ def inspection_paper(
     return printed(request, "inspection.html", name=f"inspection-{found.id}", as_of=as_of, lang=lang, inspection=found)
 
 
-@api_router.get("/inspections/{inspection_id}", responses=documented(401, 403, 404))
+@router.get("/inspections/{inspection_id}", responses=documented(401, 403, 404))
 def one_inspection(api: Parts, _: ForStaff, inspection_id: InspectionId) -> InspectionDetail:
     """One inspection, item by item; of a return also what changed since the machine went out."""
     return detail(api, inspection_id)
 
 
-@api_router.post("/inspections/{inspection_id}/void", responses=documented(401, 403, 404, 409, 422))
+@router.post("/inspections/{inspection_id}/void", responses=documented(401, 403, 404, 409, 422))
 def void_inspection(
     api: Parts, visitor: ForDoers, inspection_id: InspectionId, body: Void
 ) -> InspectionDetail:  # fmt: skip
     """It was wrong: it stays, and counts for nothing. Technicians void their own."""
     before = detail(api, inspection_id)
-    if not _may_void(visitor, before):
+    if not may_void(visitor, before):
         raise Problem(403, "Not allowed", "A technician voids their own inspections.")
     with refusals_told("inspection"):
         inspecting.void(api.database, inspection_id, body.reason, visitor.actor, api.clock())
@@ -328,7 +324,7 @@ def _change(change: Change) -> ChangeShape:
                        difference=change.difference)  # fmt: skip
 
 
-def _may_void(visitor: Visitor, found: InspectionShape) -> bool:
+def may_void(visitor: Visitor, found: InspectionShape) -> bool:
     return visitor.role in DESK or visitor.person_id == found.inspector_id
 
 
@@ -339,7 +335,7 @@ def _due_at(returned_at: int) -> int:
 # --- the gate ------------------------------------------------------------------------------------------------------
 
 
-@api_router.get("/rentals/{rental_id}/hand-over", responses=documented(401, 403, 404))
+@router.get("/rentals/{rental_id}/hand-over", responses=documented(401, 403, 404))
 def show_gate(request: Request, api: Parts, _: ForStaff, response: Response, rental_id: RentalId) -> HandOverShape:
     """Whether the machine may be handed over now, and all that stands in the way. Nothing changes."""
     with api.reading() as connection, refusals_told("rental"):
@@ -348,7 +344,7 @@ def show_gate(request: Request, api: Parts, _: ForStaff, response: Response, ren
     return _gate(request, api, found)
 
 
-@api_router.post("/rentals/{rental_id}/hand-over", responses=documented(401, 403, 404, 409, 412))
+@router.post("/rentals/{rental_id}/hand-over", responses=documented(401, 403, 404, 409, 412))
 def hand_over(
     request: Request, api: Parts, visitor: ForDoers, response: Response, rental_id: RentalId, if_match: IfMatch = None
 ) -> HandOverShape:
@@ -370,7 +366,7 @@ def hand_over(
     return _gate(request, api, found)
 
 
-@api_router.post("/rentals/{rental_id}/return", responses=documented(401, 403, 404, 409, 412, 422))
+@router.post("/rentals/{rental_id}/return", responses=documented(401, 403, 404, 409, 412, 422))
 def take_back(
     api: Parts, visitor: ForDoers, response: Response, rental_id: RentalId, body: ReturnGiven | None = None,
     if_match: IfMatch = None,
@@ -418,109 +414,3 @@ def _obstacles(
 
 def _labels(request: Request, api: Api) -> Labels:
     return labels_of(request, wanted_lang(request, api.lang))
-
-
-# --- pages ---------------------------------------------------------------------------------------------------------
-
-
-async def _sent(request: Request) -> FormData:
-    return await request.form(max_files=0, max_fields=FORM_FIELDS)
-
-
-Sent = Annotated[FormData, Depends(_sent)]
-FIELDS = ("says", "value", "photo", "reason")
-
-
-@router.get("/inspections/new", include_in_schema=False)
-def new_inspection_page(
-    request: Request,
-    api: Parts,
-    visitor: ForDoers,
-    device_id: Annotated[str, Query(max_length=64)],
-    kind: Kind = Kind.HAND_OVER,
-    rental_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
-) -> HTMLResponse:
-    """The checklist of a machine, to be filled in beside it."""
-    return _new_page(request, api, visitor, device_id, kind, {"rental_id": str(rental_id or "")})
-
-
-@router.post("/inspections/new", include_in_schema=False)
-def sign_from_page(request: Request, api: Parts, visitor: ForDoers, form: Sent) -> Response:
-    """Keep it and show it; where something is wrong, the page again with all that was filled in."""
-    filled = {name: str(value).strip() for name, value in form.items()}
-    kind = Kind(filled["kind"]) if filled.get("kind") in set(Kind) else Kind.HAND_OVER
-    device_id = filled.get("device_id", "")
-    try:
-        inspection_id = sign(api, visitor, _given(filled))
-    except ValidationError as wrong:
-        words = _labels(request, api).words
-        field = str(wrong.errors()[0]["loc"][-1])
-        complaint = words.say("Something in the form cannot be taken: %(field)s.", field=field)
-    except Problem as problem:
-        if problem.status not in (409, 422):
-            raise
-        complaint = problem.detail
-    else:
-        return RedirectResponse(f"/inspections/{inspection_id}", 303)
-    return _new_page(request, api, visitor, device_id, kind, filled, complaint)
-
-
-@router.get("/inspections/{inspection_id}", include_in_schema=False)
-def inspection_page(request: Request, api: Parts, visitor: ForStaff, inspection_id: InspectionId) -> HTMLResponse:
-    return _inspection_page(request, api, visitor, inspection_id)
-
-
-@router.post("/inspections/{inspection_id}/void", include_in_schema=False)
-def void_from_page(
-    request: Request, api: Parts, visitor: ForDoers, inspection_id: InspectionId, form: Sent
-) -> Response:
-    try:
-        body = Void(reason=str(form.get("reason", "")).strip())
-        void_inspection(api, visitor, inspection_id, body)
-    except (ValidationError, Problem) as wrong:
-        if isinstance(wrong, Problem) and wrong.status not in (409, 422):
-            raise
-        complaint = wrong.detail if isinstance(wrong, Problem) else _labels(request, api).words.say("Say why.")
-        return _inspection_page(request, api, visitor, inspection_id, complaint)
-    return RedirectResponse(f"/inspections/{inspection_id}", 303)
-
-
-def _given(filled: dict[str, str]) -> NewInspection:
-    """The form as the API knows it: `says.outside`, `value.fuel_pct`, …; what was left empty is not there."""
-    items: dict[str, dict[str, str]] = {}
-    for name, text in filled.items():
-        what, _, code = name.partition(".")
-        if what in FIELDS and code and text:
-            # People write a comma where others write a point.
-            items.setdefault(code, {"code": code})[what] = text.replace(",", ".") if what == "value" else text
-    rest = {name: filled[name] for name in ("kind", "device_id", "rental_id", "signature", "note") if filled.get(name)}
-    # By its rules everything is checked; what it makes of texts is its own matter.
-    return NewInspection.model_validate({**rest, "signature": filled.get("signature", ""), "items": [*items.values()]})
-
-
-def _new_page(
-    request: Request, api: Api, visitor: Visitor, device_id: str, kind: Kind, filled: dict[str, str],
-    complaint: str = "",
-) -> HTMLResponse:  # fmt: skip
-    with api.reading() as connection:
-        machine = queries.device_row(connection, api.scope(visitor), device_id)
-    if machine is None:
-        raise not_found("machine")
-    return render(
-        request, "inspection_new.html", visitor=visitor, status=422 if complaint else 200, machine=machine, kind=kind,
-        kinds=list(Kind), checklist=shipped_checklists().of(machine.profile, kind), filled=filled,
-        complaint=complaint, may_sign=visitor.person_id is not None,
-    )  # fmt: skip
-
-
-def _inspection_page(
-    request: Request, api: Api, visitor: Visitor, inspection_id: int, complaint: str = ""
-) -> HTMLResponse:  # fmt: skip
-    found = detail(api, inspection_id)
-    return render(
-        request, "inspection.html", visitor=visitor, status=422 if complaint else 200, inspection=found,
-        may_void=found.voided_at is None and visitor.role in DOERS and _may_void(visitor, found), complaint=complaint,
-    )  # fmt: skip
-
-
-router.include_router(api_router)

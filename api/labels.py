@@ -1,6 +1,6 @@
 """Words for the codes that the record keeps: statuses, kinds, verbs, evidence. All of them stand in the catalogue."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from api.context import api_of
 from api.shapes import TicketShape
-from api.words import NOTHING, Words
+from api.words import NOTHING, Words, words_of
 from monitor.desk.explain import Case, Clue
 from monitor.desk.notices import headline, sensor_title
 from monitor.devices import FaultKind, Profile
@@ -53,6 +53,17 @@ STATUSES = {
     "resolved": N_("resolved"),
     "closed": N_("closed"),
     "cancelled": N_("cancelled"),
+}
+
+# The stages of a ticket's life as the board has them: two of the technician's steps make one column.
+STAGES = {
+    "open": N_("To be verified"),
+    "verified": N_("Verified"),
+    "sent": N_("Asked or accepted"),
+    "there": N_("On the way, on site"),
+    "repairing": N_("Repairing"),
+    "waiting": N_("Waiting"),
+    "resolved": N_("Resolved"),
 }
 
 SEVERITIES = {
@@ -140,6 +151,35 @@ DONE = {
     "merge": N_("Merged"),
 }
 
+# The same as whoever takes them says them, on their phone.
+TAPS = {
+    "accept": N_("I take it"),
+    "depart": N_("I am on my way"),
+    "arrive": N_("I have arrived"),
+    "start-repair": N_("Repair begins"),
+    "resolve": N_("It is repaired"),
+    "decline": N_("I cannot"),
+    "pause": N_("It has to wait"),
+    "resume": N_("I go on"),
+}
+
+# Why somebody cannot take a job, or cannot go on with it.
+CANNOT = {
+    "other_job": N_("I have another job"),
+    "too_far": N_("I cannot be there in time"),
+    "not_trained": N_("I do not know this machine"),
+    "no_tools": N_("I have not the tools or the parts"),
+    "not_fit": N_("I am ill, or have no vehicle"),
+    "other": N_("Another reason"),
+}
+
+# By when a promise is to be kept, beside the clock.
+DUE_BY = {
+    "dispatch": N_("Technician to be arranged by %(when)s"),
+    "remote_diagnosis": N_("Remote diagnosis due by %(when)s"),
+    "repair_start": N_("Repair to begin by %(when)s"),
+}
+
 ORIGINS = {
     "phone": N_("by telephone"),
     "office": N_("noticed by ourselves"),
@@ -211,6 +251,9 @@ NOTICE_KINDS = {
     "availability_at_risk": N_("availability at risk"),
     "work_assigned": N_("work order given to somebody"),
     "monthly_report": N_("monthly report"),
+    "sign_in_link": N_("sign-in link"),
+    "sign_in_changed": N_("told that their sign-in was changed"),
+    "test": N_("test"),
 }
 
 NOTICE_STATUSES = {
@@ -259,6 +302,9 @@ EVIDENCE = {
     "live": N_("Machines that ought to be heard"),
     "combined_confidence": N_("Sure together"),
 }
+
+TO_GO_BY = ("text", "code", "spn", "fmi", "attempts", "battery_crank_low", "battery_last", "fuel_last", "lag_s")
+"""Facts that help whoever goes there."""
 
 REASONS = {
     "timeout": N_("cranked, and was not running in time"),
@@ -527,11 +573,103 @@ ORDER_STATUSES = {"open": N_("open"), "done": N_("done"), "cancelled": N_("cance
 
 UPKEEP_RESULTS = {"ok": N_("in order"), "not_ok": N_("not in order"), "not_applicable": N_("does not apply")}
 
+# What is set up (api/settings.py): what is missing, and what follows from it.
+GAPS = {
+    "no_technician": N_("There is no technician: nobody can be sent."),
+    "nobody_in_charge": N_("There is nobody of operations, nor a manager or administrator: nobody hears of breaches."),
+    "contacts_bounced": N_("Contacts that do not work: %(number)s. Those people hear nothing by them."),
+    "nobody_certified": N_("Nobody is certified for %(model)s: nobody is proposed for its machines (%(number)s)."),
+    "no_certificates": N_("No certificates are kept: every technician may be sent to every machine."),
+    "certificates_lapse": N_("Certificates that end within %(days)s days, or have ended: %(number)s."),
+    "no_rota": N_("No rota is kept: all technicians are alerted at once."),
+    "no_rotation": N_("Nobody is on call outside working hours: there is no rotation."),
+    "on_call_gap": N_("From %(from_at)s on nobody is on call."),
+    "sites_nowhere": N_(
+        "Sites of which it is not known where they are: %(number)s. Nobody can say how long the way there takes."
+    ),
+    "model_unknown": N_("Model %(model)s has no file: its machines (%(number)s) are not judged."),
+    "no_channels": N_("No process delivers notices: nobody is told anything."),
+}
+
+# The clocks of the service standard, as promises.
+CLAUSES = {
+    "dispatch": N_("A technician is arranged within %(time)s."),
+    "remote_diagnosis": N_("A remote diagnosis is given within %(time)s."),
+    "repair_start": N_("The repair has begun within %(time)s."),
+}
+
+# Why a message was rejected (docs/wire-contract.md), and what to do about it.
+REJECTED = {
+    "bad_json": N_("not JSON, or not UTF-8"),
+    "bad_type": N_("a field of another type than the contract has"),
+    "missing_field": N_("a field is missing"),
+    "bad_value": N_("a value that cannot be"),
+    "out_of_range": N_("a number outside its range"),
+    "bad_name": N_("a name that cannot be"),
+    "too_many_values": N_("too many values in one reading"),
+    "too_large": N_("too large"),
+    "too_deep": N_("nested too deep"),
+    "unreadable": N_("we failed at reading it"),
+    "too_many_bad": N_("too many bad elements in one message"),
+    "bad_topic": N_("a topic that is not in the contract"),
+    "unknown_device": N_("from a machine that is not known, or whose access has ended"),
+    "clock_ahead": N_("its clock is ahead"),
+    "too_old": N_("older than what is kept"),
+    "boot_reused": N_("a number that was used already"),
+    "store_refused": N_("the store of readings refused it"),
+}
+REJECTED_ADVICE = {
+    "bad_json": N_(
+        "Its firmware builds the text itself, or cuts it off. Look at the excerpt, and send it to who wrote "
+        "the firmware."
+    ),
+    "bad_type": N_("The firmware and the wire contract differ: compare the field with the contract."),
+    "missing_field": N_("The firmware leaves out what the contract asks for: compare its version with the contract."),
+    "bad_value": N_("NaN, Infinity, an unknown word, or a text too long: a sensor without a value must be left out."),
+    "out_of_range": N_("boot, seq, at, spn and fmi are whole numbers from 0 to 2^53: look for an overflow."),
+    "bad_name": N_("Names in values have 1 to 64 characters that can be printed."),
+    "too_many_values": N_("At most 256 values go into one reading: send several."),
+    "too_large": N_("At most 200 KB go into one message: send smaller batches."),
+    "too_deep": N_("At most 16 levels of nesting are read: flatten it."),
+    "unreadable": N_("This is ours to mend: please report the message."),
+    "too_many_bad": N_("More than 20 elements of one array were bad: the first ones are listed by themselves."),
+    "bad_topic": N_("The box has the topic of another machine or an old card: renew its card (fettle device renew)."),
+    "unknown_device": N_(
+        "Its card is of an earlier generation, or it was never added: add it, or renew its card "
+        "(fettle device renew), and put the new one into the box."
+    ),
+    "clock_ahead": N_("Its clock runs more than 5 minutes ahead: the box must ask for the time before it sends."),
+    "too_old": N_("The box sends what is past keeping: its clock is wrong, or its backlog too long."),
+    "boot_reused": N_(
+        "The box counts boot or seq from the start again: they must survive a restart. Was the box "
+        "replaced, renew its card (fettle device renew)."
+    ),
+    "store_refused": N_("The store of readings would not take it: its message says why."),
+}
+
+# What stands in the way of a hand-over: the next right step.
+STEPS_TO_HAND_OVER = {
+    "on_hire": N_("See the other rental"),
+    "in_window": N_("See the machine"),
+    "no_inspection": N_("Inspect it"),
+    "inspection_old": N_("Inspect it again"),
+    "inspection_failed": N_("Inspect it again"),
+    "maintenance_overdue": N_("See its maintenance"),
+    "critical_fault": N_("See the fault"),
+    "no_self_test": N_("Ask for a self-test"),
+    "self_test_failed": N_("Ask for a self-test"),
+    "not_heard": N_("See the machine"),
+}
+
+# Reliability: where failures come from. A component is a sensor, or one of these.
+PARETOS = {"model": N_("By model"), "component": N_("By component"), "cause": N_("By cause")}
+
 TABLES = (
-    UPKEEP_STATES, TRIGGERS, SURE, ORDER_STATUSES, UPKEEP_RESULTS,
+    GAPS, CLAUSES, REJECTED, REJECTED_ADVICE, STEPS_TO_HAND_OVER, PARETOS,
+    UPKEEP_STATES, TRIGGERS, SURE, ORDER_STATUSES, UPKEEP_RESULTS, TAPS, CANNOT, DUE_BY,
     KINDS, OUTLOOKS, DESERVED, CERTAINTIES, ALTERNATIVES, CLUES, COPY_REASONS, PHASES, CONDITIONS, STATUSES,
     SEVERITIES, CLOCKS, NEXT_STEPS, VERBS, DONE, ORIGINS, ACTORS, WAITS, OUTCOMES, LINKS, CONNECTIONS, MACHINE_STATES,
-    NOTICE_KINDS, NOTICE_STATUSES, EVIDENCE, REASONS, CONDITIONS_TOLD, STATUSES_TOLD, FILE_KINDS, FILED,
+    NOTICE_KINDS, NOTICE_STATUSES, EVIDENCE, REASONS, STAGES, CONDITIONS_TOLD, STATUSES_TOLD, FILE_KINDS, FILED,
     INSPECTION_KINDS, INSPECTION_VERDICTS, INSPECTION_REASONS, COURSES, OBSTACLES, WINDOW_KINDS,
 )  # fmt: skip
 
@@ -636,6 +774,17 @@ class Labels:
     def kind(self, code: str) -> str:
         return self._of(KINDS, code)
 
+    def tap(self, code: str) -> str:
+        """A step as whoever takes it says it."""
+        return self._of(TAPS, code)
+
+    def cannot(self, code: str) -> str:
+        return self._of(CANNOT, code)
+
+    def due_by(self, code: str, when: str) -> str:
+        """What must be done by when."""
+        return self.words.say(DUE_BY[code], when=when) if code in DUE_BY else self.colon(self.clock(code), when)
+
     def done(self, code: str) -> str:
         """A step in a ticket's course."""
         return self._of(DONE if code in DONE else VERBS, code)
@@ -687,6 +836,13 @@ class Labels:
             if facts.get(key) is not None
         ]
         return found + self._signs(facts.get("signs"), profile)
+
+    def figures(self, facts: Mapping[str, JsonValue], subject: str, profile: str | None) -> list[tuple[str, str]]:
+        """Of the facts those that the sentence does not say, and that whoever goes there wants to know."""
+        return [
+            (self.words.say(EVIDENCE[key]), self._fact(key, facts[key], subject, profile))
+            for key in TO_GO_BY if facts.get(key) not in (None, "")
+        ]  # fmt: skip
 
     def _fact(self, key: str, value: JsonValue, subject: str, profile: str | None) -> str:
         if key in ("reason", "deserved"):
@@ -810,6 +966,50 @@ class Labels:
             told["fault"] = self.fault(str(facts.get("kind", "")), str(facts.get("subject", "")), None, profile)
         return self.words.say(OBSTACLES[code], **told) if code in OBSTACLES else code
 
+    # --- what is set up ---
+
+    def gap(self, code: str, facts: Mapping[str, int | str]) -> str:
+        """What is missing, and what follows."""
+        told = {key: self.words.moment(value) if key.endswith("_at") and isinstance(value, int) else value
+                for key, value in facts.items()}  # fmt: skip
+        known = {**told, "model": self.model(str(facts.get("profile", "")))}
+        return self.words.say(GAPS[code], **known) if code in GAPS else code
+
+    def clause(self, kind: str, length_s: float | None, length_days: int | None) -> str:
+        """A clock of the service standard as a promise."""
+        time = self.length(length_s) if length_s is not None else self.words.say(
+            "%(number)s working days", number=length_days
+        )  # fmt: skip
+        return self.words.say(CLAUSES[kind], time=time) if kind in CLAUSES else f"{kind}: {time}"
+
+    def length(self, seconds: float) -> str:
+        """A length of time in the largest unit that it is a whole number of, up to days."""
+        for unit_s, unit in ((86_400, N_("%(number)s d")), (3600, N_("%(number)s h")), (60, N_("%(number)s min"))):
+            if seconds >= unit_s and seconds % unit_s == 0 and not (unit_s == 86_400 and seconds < 2 * unit_s):
+                return self.words.say(unit, number=round(seconds / unit_s))
+        return self.words.say("%(number)s s", number=self.words.figure(seconds))
+
+    def listed(self, names: Iterable[str]) -> str:
+        """Some things one after the other."""
+        return ("\u3001" if self.words.lang == "zh" else ", ").join(names)
+
+    @property
+    def rejected_reasons(self) -> Sequence[str]:
+        """Every reason that there is, in the order of the contract."""
+        return tuple(REJECTED)
+
+    def rejected(self, reason: str) -> str:
+        return self._of(REJECTED, reason)
+
+    def rejected_advice(self, reason: str) -> str:
+        return self._of(REJECTED_ADVICE, reason) if reason in REJECTED_ADVICE else ""
+
+    def step_to_hand_over(self, code: str) -> str:
+        return self._of(STEPS_TO_HAND_OVER, code) if code in STEPS_TO_HAND_OVER else ""
+
+    def pareto(self, by: str) -> str:
+        return self._of(PARETOS, by)
+
     # --- how we know ---
 
     def certainty(self, code: str) -> str:
@@ -903,9 +1103,9 @@ class Labels:
 
 
 def labels_of(request: Request, lang: str) -> Labels:
-    """The words of a language that the app has ready."""
-    words: Words = request.app.state.words[lang]
-    return Labels(words, api_of(request).profiles)
+    """The words of a language, in the reader's zone."""
+    api = api_of(request)
+    return Labels(words_of(request, lang, api.timezone), api.profiles)
 
 
 def _unit_of(sensor: str, profile: Profile | None) -> str:

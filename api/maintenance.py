@@ -1,31 +1,27 @@
 """Maintenance (E4): what is due on which machine, the work orders of it, plans, and hour meters."""
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from api.access import DESK, DOERS, ForDesk, ForDoers, ForOps, ForStaff, KnownQuery
+from api.access import ForDesk, ForDoers, ForOps, ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.devices import DeviceId
-from api.pages import render
 from api.paging import Cursor, Limit, cursor_of, cut, key_of
 from api.problems import Problem, documented, not_found
 from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
 from api.shapes import Given, Moment, Page, PlannedMoment, Shape
 from monitor.engine.meters import hours_of
 from monitor.engine.upkeep import Done
-from monitor.fleet.maintenance import SERVICE, Item, Plan, Resets, State
+from monitor.fleet.maintenance import Item, Plan, Resets, State
 from monitor.store import maintenance as store
 from monitor.store import queries
 from monitor.store.access import Role, Visitor
 from monitor.store.registry import Refused
 from monitor.store.telemetry import TelemetryUnavailable
 
-router = APIRouter()
-api_router = APIRouter(prefix="/api/v1", tags=["maintenance"], dependencies=[KnownQuery])
+router = APIRouter(prefix="/api/v1", tags=["maintenance"], dependencies=[KnownQuery])
 
 OrderId = Annotated[int, Path(ge=1, lt=2**63)]
 Id = Annotated[int, Field(ge=1, lt=2**63)]
@@ -33,8 +29,6 @@ Code = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 PlanCode = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Title = Annotated[str, Field(min_length=1, max_length=120)]
 MOST_HOURS = 1_000_000
-LISTED = 200
-FORM_FIELDS = 200
 
 
 # --- shapes --------------------------------------------------------------------------------------------------------
@@ -202,7 +196,7 @@ class NewReading(Given):
 # --- what is due ---------------------------------------------------------------------------------------------------
 
 
-@api_router.get("/maintenance", responses=documented(401, 403, 422))
+@router.get("/maintenance", responses=documented(401, 403, 422))
 def list_due(
     api: Parts,
     _: ForStaff,
@@ -210,6 +204,7 @@ def list_due(
     site_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     profile: Annotated[str | None, Query(max_length=64)] = None,
     device_id: Annotated[str | None, Query(max_length=64)] = None,
+    assignee_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[DueShape]:
@@ -218,13 +213,20 @@ def list_due(
     with api.reading() as connection:
         rows = store.listed(
             connection, now, state=state, site_id=site_id, profile=profile, device_id=device_id,
-            after=_place(cursor), limit=limit + 1,
+            assignee_id=assignee_id, after=_place(cursor), limit=limit + 1,
         )  # fmt: skip
     following = None
     if len(rows) > limit:
         last = rows[limit - 1]
         following = cursor_of(f"{last.due_at} {last.device_id} {last.plan}")
     return Page(items=[due_shape(row, now) for row in rows[:limit]], next=following)
+
+
+def coming_up(api: Api, limit: int) -> list[DueShape]:
+    """What is due first, of all machines in use."""
+    now = api.clock()
+    with api.reading() as connection:
+        return [due_shape(row, now) for row in store.listed(connection, now, limit=limit)]
 
 
 def _place(cursor: str | None) -> tuple[int, str, str] | None:
@@ -245,7 +247,7 @@ def due_shape(row: store.Row, now: int) -> DueShape:
 # --- work orders ---------------------------------------------------------------------------------------------------
 
 
-@api_router.get("/work-orders", responses=documented(401, 403, 422))
+@router.get("/work-orders", responses=documented(401, 403, 422))
 def list_orders(
     api: Parts,
     _: ForStaff,
@@ -267,7 +269,7 @@ def list_orders(
     return Page(items=items, next=following)
 
 
-@api_router.post("/maintenance", status_code=201, responses=documented(401, 403, 404, 409, 422))
+@router.post("/maintenance", status_code=201, responses=documented(401, 403, 404, 409, 422))
 def open_order(api: Parts, visitor: ForDesk, response: Response, body: NewOrder) -> OrderShape:
     """Have something done that no plan asks for yet: a plan's work now, or something that is none of a plan's."""
     now = api.clock()
@@ -279,13 +281,13 @@ def open_order(api: Parts, visitor: ForDesk, response: Response, body: NewOrder)
     return order_shape(api, order_id, response)
 
 
-@api_router.get("/maintenance/{order_id}", responses=documented(401, 403, 404))
+@router.get("/maintenance/{order_id}", responses=documented(401, 403, 404))
 def one_order(api: Parts, _: ForStaff, response: Response, order_id: OrderId) -> OrderShape:
     """One work order, with the ETag that a change may name."""
     return order_shape(api, order_id, response)
 
 
-@api_router.post("/maintenance/{order_id}/assign", responses=documented(401, 403, 404, 409, 412, 422))
+@router.post("/maintenance/{order_id}/assign", responses=documented(401, 403, 404, 409, 412, 422))
 def assign(
     api: Parts, visitor: ForDesk, response: Response, order_id: OrderId, body: Assignment, if_match: IfMatch = None
 ) -> OrderShape:
@@ -295,7 +297,7 @@ def assign(
     return order_shape(api, order_id, response)
 
 
-@api_router.post("/maintenance/{order_id}/done", responses=documented(401, 403, 404, 409, 412, 422))
+@router.post("/maintenance/{order_id}/done", responses=documented(401, 403, 404, 409, 412, 422))
 def finish(
     api: Parts, visitor: ForDoers, response: Response, order_id: OrderId, body: DoneBody, if_match: IfMatch = None
 ) -> OrderShape:
@@ -304,7 +306,7 @@ def finish(
     return order_shape(api, order_id, response)
 
 
-@api_router.post("/maintenance/{order_id}/cancel", responses=documented(401, 403, 404, 409, 412, 422))
+@router.post("/maintenance/{order_id}/cancel", responses=documented(401, 403, 404, 409, 412, 422))
 def cancel(
     api: Parts, visitor: ForDesk, response: Response, order_id: OrderId, body: CancelBody, if_match: IfMatch = None
 ) -> OrderShape:
@@ -361,7 +363,7 @@ def order_shape(api: Api, order_id: int, response: Response | None = None) -> Or
 # --- meters --------------------------------------------------------------------------------------------------------
 
 
-@api_router.get("/devices/{device_id}/meter-readings", responses=documented(401, 403, 404, 422))
+@router.get("/devices/{device_id}/meter-readings", responses=documented(401, 403, 404, 422))
 def list_readings(
     api: Parts, visitor: ForStaff, device_id: DeviceId, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[MeterShape]:
@@ -374,7 +376,7 @@ def list_readings(
     return Page(items=[MeterShape.model_validate(row) for row in rows[:limit]], next=following)
 
 
-@api_router.post("/devices/{device_id}/meter-readings", status_code=201, responses=documented(401, 403, 404, 422))
+@router.post("/devices/{device_id}/meter-readings", status_code=201, responses=documented(401, 403, 404, 422))
 def read_meter(api: Parts, visitor: ForDoers, device_id: DeviceId, body: NewReading) -> MeterShape:
     """Somebody read the hour meter. One that shows less than before, or more than time has passed, is refused, but for
     another meter (`replaced`)."""
@@ -396,7 +398,7 @@ Scope = Annotated[Literal["all", "profile", "device"], Query(description="For al
 Of = Annotated[str, Query(max_length=64, description="The profile or the machine; '' for all.")]
 
 
-@api_router.get("/maintenance-plans", responses=documented(401, 403))
+@router.get("/maintenance-plans", responses=documented(401, 403))
 def list_plans(api: Parts, _: ForStaff) -> Page[PlanShape]:
     """The plans that ship and those that operators put in their place or beside them."""
     with api.reading() as connection:
@@ -405,7 +407,7 @@ def list_plans(api: Parts, _: ForStaff) -> Page[PlanShape]:
     return Page(items=shipped + [_plan_shape(store.plan_of(row), row.scope, row.of, row) for row in rows], next=None)
 
 
-@api_router.put("/maintenance-plans/{code}", responses=documented(401, 403, 404, 412, 422))
+@router.put("/maintenance-plans/{code}", responses=documented(401, 403, 404, 412, 422))
 def put_plan(
     api: Parts, visitor: ForOps, response: Response, code: PlanCode, body: PlanBody, scope: Scope = "all", of: Of = "",
     if_match: IfMatch = None,
@@ -422,7 +424,7 @@ def put_plan(
     return _plan_shape(plan, scope, of, row)
 
 
-@api_router.delete("/maintenance-plans/{code}", status_code=204, responses=documented(401, 403, 404, 412, 422))
+@router.delete("/maintenance-plans/{code}", status_code=204, responses=documented(401, 403, 404, 412, 422))
 def remove_plan(
     api: Parts, visitor: ForOps, code: PlanCode, scope: Scope = "all", of: Of = "", if_match: IfMatch = None
 ) -> None:
@@ -457,137 +459,3 @@ def _plan_shape(plan: Plan, scope: str, of: str, row: store.Row | None) -> PlanS
         changed_at=row.changed_at if row else None, changed_by=row.changed_by if row else "",
         tag=store.plan_tag(row),
     )  # fmt: skip
-
-
-# --- pages ---------------------------------------------------------------------------------------------------------
-
-
-@router.get("/maintenance", include_in_schema=False, response_class=HTMLResponse)
-def due_page(
-    request: Request,
-    api: Parts,
-    visitor: ForStaff,
-    state: State | None = None,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-) -> HTMLResponse:
-    """What is due, the first first; `state` shows only that."""
-    listed = list_due(api, visitor, state=state, limit=LISTED, cursor=cursor)
-    with api.reading() as connection:
-        counted = store.counts(connection, api.clock())
-        # The desk may end anybody's.
-        made_by = None if visitor.role in DESK else visitor.actor
-        feeds = store.feed_rows(connection, made_by=made_by, now=api.clock())
-    return render(
-        request, "maintenance.html", visitor=visitor, items=listed.items, following=listed.next, state=state,
-        states=list(State), counted=counted, feeds=feeds, may_open=visitor.role in DESK,
-        signs=api.desk.addresses.signer is not None,
-    )  # fmt: skip
-
-
-@router.post("/maintenance", include_in_schema=False)
-def order_service(
-    api: Parts, visitor: ForDesk, device_id: Annotated[str, Form(min_length=1, max_length=64)],
-    plan: Annotated[str, Form(max_length=40)] = SERVICE,
-) -> Response:  # fmt: skip
-    made = open_order(api, visitor, Response(), NewOrder(device_id=device_id, plan=plan))
-    return RedirectResponse(f"/maintenance/{made.id}", 303)
-
-
-@router.get("/maintenance/{order_id}", include_in_schema=False, response_class=HTMLResponse)
-def order_page(request: Request, api: Parts, visitor: ForStaff, order_id: OrderId) -> HTMLResponse:
-    return _show(request, api, visitor, order_id)
-
-
-@router.post("/maintenance/{order_id}/assign", include_in_schema=False)
-def assign_by_form(
-    request: Request, api: Parts, visitor: ForDesk, order_id: OrderId,
-    assignee_id: Annotated[str, Form(pattern=r"^[0-9]{0,18}$")] = "",
-) -> Response:  # fmt: skip
-    body = Assignment(assignee_id=int(assignee_id) if assignee_id else None)
-    try:
-        assign(api, visitor, Response(), order_id, body)
-    except Problem as problem:
-        return _shown_again(request, api, visitor, order_id, problem)
-    return RedirectResponse(f"/maintenance/{order_id}", 303)
-
-
-@router.post("/maintenance/{order_id}/cancel", include_in_schema=False)
-def cancel_by_form(
-    request: Request, api: Parts, visitor: ForDesk, order_id: OrderId,
-    reason: Annotated[str, Form(min_length=1, max_length=200)],
-) -> Response:  # fmt: skip
-    try:
-        cancel(api, visitor, Response(), order_id, CancelBody(reason=reason))
-    except Problem as problem:
-        return _shown_again(request, api, visitor, order_id, problem)
-    return RedirectResponse(f"/maintenance/{order_id}", 303)
-
-
-async def filled(request: Request) -> dict[str, str]:
-    """The fields of a form whose names are not known beforehand."""
-    form = await request.form(max_fields=FORM_FIELDS)
-    return {name: value.strip() for name, value in form.items() if isinstance(value, str)}
-
-
-@router.post("/maintenance/{order_id}/done", include_in_schema=False)
-def finish_by_form(
-    request: Request,
-    api: Parts,
-    visitor: ForDoers,
-    order_id: OrderId,
-    given: Annotated[dict[str, str], Depends(filled)],
-) -> Response:
-    """The checklist as the page sends it: `result.CODE` and `note.CODE` of each thing."""
-    try:
-        finish_order(api, visitor, order_id, _done_body(given))
-    except Problem as problem:
-        return _shown_again(request, api, visitor, order_id, problem)
-    return RedirectResponse(f"/maintenance/{order_id}", 303)
-
-
-def _done_body(given: dict[str, str]) -> DoneBody:
-    """Raises the 422 Problem where something cannot be."""
-    results = [
-        {"code": name.removeprefix("result."), "result": value, "note": given.get(f"note.{name[7:]}", "")}
-        for name, value in given.items() if name.startswith("result.")
-    ]  # fmt: skip
-    parts = [" ".join(line.split()) for line in given.get("parts", "").splitlines() if line.strip()]
-    hours = given.get("meter_hours", "").replace(",", ".")
-    try:
-        return DoneBody.model_validate({
-            "results": results, "parts": parts, "note": given.get("note", ""), "meter_hours": hours or None,
-            "replaced": given.get("replaced") == "true",
-        })  # fmt: skip
-    except ValueError as error:
-        raise Problem(422, "The request is not valid", _said(error)) from error
-
-
-def _said(error: ValueError) -> str:
-    errors: Sequence[dict[str, object]] = getattr(error, "errors", list)()
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in errors)[:500]  # type: ignore[call-overload]
-
-
-def _shown_again(request: Request, api: Api, visitor: Visitor, order_id: int, problem: Problem) -> HTMLResponse:
-    if problem.status not in (409, 422):
-        raise problem
-    return _show(request, api, visitor, order_id, complaint=problem.detail, status=problem.status)
-
-
-def _show(
-    request: Request, api: Api, visitor: Visitor, order_id: int, complaint: str = "", status: int = 200
-) -> HTMLResponse:
-    order = order_shape(api, order_id)
-    with api.reading() as connection:
-        technicians = queries.technicians(connection)
-        due = [one for one in store.listed(connection, api.clock(), device_id=order.device_id, limit=LISTED)
-               if one.plan == order.plan]  # fmt: skip
-    return render(
-        request, "work_order.html", visitor=visitor, status=status, order=order, complaint=complaint,
-        technicians=technicians, due=due_shape(due[0], api.clock()) if due else None,
-        may_finish=visitor.role in DOERS and order.status == "open" and order.kind == "maintenance",
-        may_direct=visitor.role in DESK and order.status == "open",
-        found={one.code: one for one in order.results},
-    )  # fmt: skip
-
-
-router.include_router(api_router)

@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from api.context import api_of
 from api.labels import Labels
 from api.problems import Problem
-from api.words import wanted_lang
+from api.words import wanted_lang, words_in
 from monitor.papers.pdf import CannotPrint, TooLong, pdf, stylesheet
 
 PaperLang = Annotated[Literal["zh", "en"] | None, Query(description="Its language; without it, the reader's.")]
@@ -28,8 +28,10 @@ def printed(
     `as_of` (ms) is the moment that it tells of, which is also the file's own date; `known` is what the template reads.
     Raises the 503 Problem where printing is not installed, or others print for too long.
     """
-    api, words = api_of(request), request.app.state.words[lang or wanted_lang(request, api_of(request).lang)]
-    html = request.app.state.templates[words.lang].get_template(f"papers/{template}").render(
+    api = api_of(request)
+    # A paper lies in the company's folder: its times are the company's, whoever prints it.
+    words = words_in(lang or wanted_lang(request, api.lang), api.timezone)
+    html = words.environment.get_template(f"papers/{template}").render(
         known, labels=Labels(words, api.profiles), as_of=as_of, stylesheet=stylesheet(),
     )  # fmt: skip
     # Drawing takes a core: one paper at a time leaves the other one for everybody else.

@@ -13,9 +13,11 @@ from api.problems import Problem, documented, not_found
 from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
 from api.shapes import AskedMoment, Given, GivenMoment, Moment, Page, PersonShape, PlannedMoment, Shape
 from monitor.desk.dispatch import position_of
+from monitor.desk.notices import ROLES, Kind
 from monitor.desk.rota import Rotation, WorkingHours
 from monitor.notify.channels import CONTACTS, contact_address
 from monitor.store import people
+from monitor.store.access import Role, Visitor
 from monitor.store.people import Certified, People, Reached
 from monitor.store.registry import Refused, Registry
 
@@ -66,6 +68,14 @@ class ContactShape(Shape):
     bounce: str
 
 
+class ReachedShape(Shape):
+    """By which channels something so grave is tried, the first first; a contact in its quiet hours is passed over by
+    all but emergencies."""
+
+    severity: str
+    channels: list[str]
+
+
 class PersonDetail(PersonShape):
     lat_deg: float | None
     lon_deg: float | None
@@ -74,6 +84,8 @@ class PersonDetail(PersonShape):
     hours: list[HoursShape]
     absences: list[AbsenceShape]
     contacts: list[ContactShape]
+    hears: list[str] = Field(description="The kinds of notices that people of this role are told.")
+    reached: list[ReachedShape] = Field(description="Empty where nothing is told to them any more.")
 
 
 class OverrideShape(Shape):
@@ -180,12 +192,29 @@ class NewOverride(Given):
     until_at: PlannedMoment
 
 
+ROLES_GIVEN: dict[Role, tuple[Role, ...]] = {
+    Role.ADMIN: tuple(Role),
+    Role.OPS: (Role.OPS, Role.MANAGER, Role.SERVICE, Role.TECHNICIAN, Role.CUSTOMER),
+    Role.SERVICE: (Role.SERVICE, Role.TECHNICIAN, Role.CUSTOMER),
+}
+"""Which roles whoever keeps the people may give and end: none that may do more than their own."""
+
+
+def check_may_give(visitor: Visitor, role: str) -> None:
+    """Raises the 403 Problem where the visitor would make, or unmake, somebody who may do more than themselves."""
+    given = ROLES_GIVEN.get(visitor.role, ())
+    if role not in given:
+        allowed = ", ".join(given) or "none"
+        raise Problem(403, "Not allowed", f"role: as {visitor.role} you may add and end people of these: {allowed}")
+
+
 # --- one person ----------------------------------------------------------------------------------------------------
 
 
 @router.post("/people", status_code=201, responses=documented(401, 403, 422))
 def add_person(api: Parts, visitor: ForDesk, response: Response, body: NewPerson) -> PersonDetail:
-    """Somebody who signs in or is told things."""
+    """Somebody who signs in or is told things, in a role that the visitor may give."""
+    check_may_give(visitor, body.role)
     with refusals_told("person"):
         person_id = Registry(api.database, visitor.actor).add_person(
             body.name, body.role, body.email, phone=body.phone, lang=body.lang, customer=body.customer, now=api.clock()
@@ -273,7 +302,11 @@ def remove_absence(
 def disable(
     api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, if_match: IfMatch = None
 ) -> PersonDetail:
-    """They have left: no sign-in, no notices, no turns."""
+    """They have left: no sign-in, no notices, no turns. Only who may give somebody's role may end it."""
+    with api.reading() as connection:
+        there = people.person_row(connection, person_id)
+    if there is not None:
+        check_may_give(visitor, there.role)
     with refusals_told("person"):
         _commands(api, visitor.actor).disable(person_id, api.clock(), seen=seen_tag(if_match))
     return person_detail(api, response, person_id)
@@ -288,10 +321,19 @@ def person_detail(api: Api, response: Response, person_id: int) -> PersonDetail:
     with api.reading() as connection:
         row = people.person_row(connection, person_id)
         parts = people.parts_of(connection, person_id)
+        reach = api.desk.telling.reach(connection, person_id)
     if row is None:
         raise not_found("person")
     give_tag(response, people.person_tag(row, parts))
-    return PersonDetail.model_validate({**row._mapping, **parts})
+    reached = [ReachedShape(severity=severity, channels=list(dict.fromkeys(way.channel for way in ways)))
+               for severity, ways in reach.items() if ways]  # fmt: skip
+    return PersonDetail.model_validate({**row._mapping, **parts, "hears": heard_by(row.role), "reached": reached})
+
+
+def heard_by(role: str) -> list[str]:
+    """The kinds of notices that people of a role are told."""
+    told = Kind if role == "customer" else ROLES
+    return [kind for kind in told if (kind not in ROLES if role == "customer" else role in ROLES[kind])]
 
 
 # --- on call -------------------------------------------------------------------------------------------------------

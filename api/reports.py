@@ -7,26 +7,22 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from api.access import Allowed, KnownQuery
 from api.context import Api, Parts, api_of
 from api.labels import N_, WAITS, Labels, labels_of
-from api.pages import render
 from api.paging import Cursor, Limit, cursor_of, cut, key_of
 from api.papers import RESPONSES, PaperLang, printed
 from api.problems import Problem, documented, not_found
 from api.shapes import AskedMoment, Moment, Page, Shape, rfc3339
 from api.words import NOTHING, wanted_lang
 from monitor.engine import reporting
-from monitor.fleet.availability import month_of
 from monitor.fleet.report import CODES, Breach, Measure, Point, Reason, Report, Row, from_json
 from monitor.store import report as store
 from monitor.store.access import Role, Visitor
 
-router = APIRouter()
-api_router = APIRouter(prefix="/api/v1", tags=["reports"], dependencies=[KnownQuery])
+router = APIRouter(prefix="/api/v1", tags=["reports"], dependencies=[KnownQuery])
 
 ForChiefs = Annotated[Visitor, Depends(Allowed(Role.MANAGER, Role.OPS, Role.ADMIN))]
 Month = Annotated[str, Path(pattern=r"^20\d\d-(0[1-9]|1[0-2])$", examples=["2026-10"])]
@@ -144,7 +140,7 @@ class CaseShape(Shape):
 # --- the API -------------------------------------------------------------------------------------------------------
 
 
-@api_router.get("/reports", responses=documented(401, 403, 422))
+@router.get("/reports", responses=documented(401, 403, 422))
 def list_reports(api: Parts, _: ForChiefs, limit: Limit = 50, cursor: Cursor = None) -> Page[ListedShape]:
     """The reports that were built on first working days, the newest first."""
     with api.reading() as connection:
@@ -157,55 +153,25 @@ def list_reports(api: Parts, _: ForChiefs, limit: Limit = 50, cursor: Cursor = N
     return Page(items=page, next=following)
 
 
-@api_router.get("/reports/{month}.html", responses=documented(401, 403, 404, 422), response_class=HTMLResponse)
-def report_html(
-    request: Request,
-    api: Parts,
-    visitor: ForChiefs,
-    month: Month,
-    as_of: AsOf = None,
-    lang: PaperLang = None,  # noqa: ARG001 (render reads it)
-) -> HTMLResponse:
-    """The report as a page."""
-    return _page(request, visitor, _told(request, api, month, as_of))
-
-
-@api_router.get(
+@router.get(
     "/reports/{month}.pdf", responses={**RESPONSES, **documented(401, 403, 404, 422, 503)}, response_class=Response
 )
 def report_pdf(
     request: Request, api: Parts, _: ForChiefs, month: Month, as_of: AsOf = None, lang: PaperLang = None
 ) -> Response:
     """The report on paper."""
-    return _paper(request, _told(request, api, month, as_of), lang)
+    return paper(request, told_of(request, api, month, as_of), lang)
 
 
-@api_router.get(
+@router.get(
     "/reports/{month}.csv", responses={**CSV_RESPONSE, **documented(401, 403, 404, 422)}, response_class=Response
 )
 def report_csv(request: Request, api: Parts, _: ForChiefs, month: Month, as_of: AsOf = None) -> Response:
     """The report for a spreadsheet: a line a row, and below each its trend, its breaches and its statistic."""
-    return _sheet(_told(request, api, month, as_of))
+    return sheet(told_of(request, api, month, as_of))
 
 
-@api_router.get("/reports/{month}", responses=documented(401, 403, 404, 406, 422), response_model=ReportShape)
-def one_report(
-    request: Request, api: Parts, visitor: ForChiefs, month: Month, as_of: AsOf = None
-) -> ReportShape | Response:
-    """The month against every row of the service standard: as JSON, or as the `Accept` header has it (text/html,
-    text/csv, application/pdf)."""
-    wanted = negotiated(request.headers.get("accept", ""))
-    if wanted is None:
-        raise Problem(406, "Not acceptable", f"Offered are {', '.join(OFFERED)}.")
-    told = _told(request, api, month, as_of)
-    if wanted == "html":
-        return _page(request, visitor, told)
-    if wanted == "pdf":
-        return _paper(request, told, None)
-    return _sheet(told) if wanted == "csv" else ReportShape.model_validate(told)
-
-
-@api_router.get("/reports/{month}/rows/{code}", responses=documented(401, 403, 404, 422))
+@router.get("/reports/{month}/rows/{code}", responses=documented(401, 403, 404, 422))
 def row_cases(
     api: Parts, _: ForChiefs, month: Month, code: Annotated[str, Path(max_length=20, examples=["R7"])],
     as_of: AsOf = None, limit: Limit = 50, cursor: Cursor = None,
@@ -222,25 +188,6 @@ def row_cases(
     return Page(items=items, next=cursor_of(items[-1].key) if len(found) > limit else None)
 
 
-# --- the page ------------------------------------------------------------------------------------------------------
-
-
-@router.get("/reports", include_in_schema=False, response_class=HTMLResponse)
-def newest_page(request: Request, api: Parts, visitor: ForChiefs) -> HTMLResponse:
-    """The report that was built last; before the first one, the month that runs."""
-    with api.reading() as connection:
-        newest = store.listed(connection, before=None, limit=1)
-    month = newest[0].month if newest else month_of(api.clock(), api.timezone)
-    return _page(request, visitor, _told(request, api, month, None))
-
-
-@router.get("/reports/{month}", include_in_schema=False, response_class=HTMLResponse)
-def report_page(
-    request: Request, api: Parts, visitor: ForChiefs, month: Month, as_of: AsOf = None
-) -> HTMLResponse:  # fmt: skip
-    return _page(request, visitor, _told(request, api, month, as_of))
-
-
 # --- what it is made from ------------------------------------------------------------------------------------------
 
 
@@ -251,7 +198,7 @@ def _asked(api: Api, month: str, as_of: int) -> store.Asked:
         raise not_found("report") from None
 
 
-def _told(request: Request, api: Api, month: str, as_of: int | None) -> Report:
+def told_of(request: Request, api: Api, month: str, as_of: int | None) -> Report:
     """The report that was sent, where it is asked for; else it is built. Raises the 404 and the 503 Problem."""
     now = api.clock()
     as_of = None if as_of is None else min(now, as_of)
@@ -290,12 +237,7 @@ def _weight(text: str) -> float:
         return 0.0
 
 
-def _page(request: Request, visitor: Visitor, told: Report) -> HTMLResponse:
-    labels = labels_of(request, wanted_lang(request, api_of(request).lang))
-    return render(request, "report.html", visitor=visitor, told=told, drawn=Drawn(labels, told))
-
-
-def _paper(request: Request, told: Report, lang: str | None) -> Response:
+def paper(request: Request, told: Report, lang: str | None) -> Response:
     labels = labels_of(request, lang or wanted_lang(request, api_of(request).lang))
     return printed(
         request, "report.html", name=f"report-{told.month}", as_of=told.as_of, lang=lang, told=told,
@@ -311,7 +253,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _sheet(told: Report) -> Response:
+def sheet(told: Report) -> Response:
     """Lines of four kinds: row, trend, breach and statistic."""
     text = io.StringIO()
     # A spreadsheet reads the mark at the beginning as UTF-8.
@@ -417,6 +359,7 @@ CASES_OF = {
     "drawn_machines": N_("machines drawn"),
     "faults": N_("faults"),
     "jobs": N_("jobs given out"),
+    "answers": N_("answers"),
 }
 
 NO_CASE_WORDS = {
@@ -425,6 +368,7 @@ NO_CASE_WORDS = {
     "never_served": N_("never served"),
     "served_last": N_("served last on %(at)s"),
     "not_inspected": N_("drawn on %(at)s, not inspected"),
+    "not_satisfied": N_("asked on %(at)s, not satisfied"),
     "amended": N_("a breach was annulled by an amendment"),
     "lacks:hand_over": N_("no hand-over inspection on file"),
     "lacks:return": N_("no return inspection on file"),
@@ -473,6 +417,12 @@ class Drawn:
     labels: Labels
     told: Report
 
+    def cases_link(self, row: Row) -> str:
+        """Where the cases of a figure are listed, for people; of availability the machines that cost most of it."""
+        if row.code.startswith("E1"):
+            return f"#why-{row.code}" if row.breaches else ""
+        return f"/reports/{self.told.month}/rows/{row.code}?as_of={self.told.as_of}"
+
     @property
     def with_data(self) -> list[Row]:
         return [row for row in self.told.rows if row.measure != "none"]
@@ -507,6 +457,12 @@ class Drawn:
             return f"{row.change:+.0f}".replace("-", "\u2212")
         return words.say("%(change)s points", change=f"{row.change * 100:+.1f}".replace("-", "\u2212"))
 
+    def sensor(self, name: str) -> str:
+        """What a fault is about: a sensor by what people call it, in whichever model it is; codes stay as they are."""
+        models = self.labels.profiles.items()
+        of = next((code for code, model in models if any(one.name == name for one in model.sensors)), None)
+        return name if of is None else self.labels.sensor(name, of)
+
     def subject(self, breach: Breach) -> str:
         named = []
         if breach.ticket_id is not None:
@@ -531,7 +487,7 @@ class Drawn:
         if reason.what.startswith("fault:"):
             kind = labels.kind(reason.what.removeprefix("fault:"))
             hours = "" if reason.ms is None else f"{words.figure(reason.ms / 3_600_000)} h"
-            return " ".join(filter(None, [kind, reason.note, hours]))
+            return " ".join(filter(None, [kind, self.sensor(reason.note), hours]))
         if reason.what.startswith("person:"):
             return words.say("person %(number)s had no certificate for it", number=reason.what.partition(":")[2])
         if reason.what == "wait":
@@ -540,6 +496,3 @@ class Drawn:
         if reason.what in NO_CASE_WORDS:
             return words.say(NO_CASE_WORDS[reason.what], **({"at": at} if "%(" in NO_CASE_WORDS[reason.what] else {}))
         return " ".join(filter(None, [labels.done(reason.what), at, reason.reason, reason.note]))
-
-
-router.include_router(api_router)

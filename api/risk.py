@@ -6,17 +6,23 @@ from api.context import Api
 from api.shapes import ExchangeShape, OtherTechnicianShape, ReasonShape, RiskShape
 from monitor.desk.dispatch import Reason
 from monitor.desk.feasibility import Forecast, Outlook
-from monitor.desk.reasons import exchange_in_words, in_words, other_in_words
+from monitor.desk.notices import moment
+from monitor.desk.reasons import Written, exchange_in_words, in_words, other_in_words
 from monitor.desk.tickets import Status
 from monitor.store import people
 from monitor.store.queries import AnyRow
 
 
-def reasons_told(reasons: tuple[Reason, ...], lang: str, timezone: str) -> list[ReasonShape]:
+def reasons_told(
+    reasons: tuple[Reason, ...], lang: str, timezone: str, written: Written = moment
+) -> list[ReasonShape]:  # fmt: skip
+    """`written`: how moments are, where pages have less room than messages."""
     return [
-        ReasonShape(code=one.code, at=one.at, km=one.km, s=one.s, count=one.count, text=in_words(one, lang, timezone))
+        ReasonShape(
+            code=one.code, at=one.at, km=one.km, s=one.s, count=one.count, text=in_words(one, lang, timezone, written)
+        )
         for one in reasons
-    ]
+    ]  # fmt: skip
 
 
 def risks(connection: Connection, api: Api, row: AnyRow, lang: str) -> list[RiskShape]:

@@ -304,12 +304,14 @@ class StepShape(Shape):
 
 
 class AmendmentShape(Shape):
-    """A breach that was annulled: the step had happened in time, and was recorded after the clock ran out."""
+    """A breach that was annulled: the step had happened in time and was recorded after the clock ran out, or the clock
+    is due later than was thought."""
 
     standard_id: str
     kind: str
     breached_at: Moment
-    met_at: Moment
+    met_at: Moment | None = Field(description="When it was met; null: it is due later.")
+    due_at: Moment = Field(description="When it is due, or was.")
     recorded_at: Moment
     actor: str
 
@@ -641,6 +643,7 @@ class SensorShape(BaseModel):
     unit: str | None = None
     nominal: float | None = Field(None, description="A healthy running machine at half load.")
     limits: LimitsShape | None = None
+    states: list[str] = Field([], description="In which the limits mean anything; empty: in every state.")
 
 
 class ProfileShape(BaseModel):
@@ -649,6 +652,9 @@ class ProfileShape(BaseModel):
     title_zh: str
     start_timeout_s: float
     report_interval_s: float
+    start_attempts: int = Field(description="So many without running are a startup failure, whatever the time left.")
+    service_interval_days: int
+    service_interval_h: float | None
     sensors: list[SensorShape]
 
 
@@ -689,6 +695,7 @@ class PaceShape(Shape):
     left_share: float | None = Field(description="What is left of the budget; below 0 it is overdrawn.")
     burn_rate: float | None = Field(description="1 spends exactly the budget by the end of the month.")
     misses: bool | None = Field(description="At this pace the month misses its target.")
+    course: list[float] = Field(description="What was left at the end of each day of the month, up to now.")
 
 
 class Budgets(BaseModel):

@@ -7,8 +7,9 @@ from pydantic import Field
 
 from api.access import ForStaff, KnownQuery
 from api.context import Parts
+from api.paging import Cursor, Limit, cut, key_of
 from api.problems import documented, not_found
-from api.shapes import Moment, Shape
+from api.shapes import Moment, Page, Shape
 from monitor.engine.spot_checking import drawn_again
 from monitor.fleet.spot_checks import shipped_policy
 from monitor.store import inspections
@@ -29,6 +30,9 @@ class CheckShape(Shape):
     """One drawn machine, its work order, and the inspection that is its result."""
 
     device_id: str
+    profile: str
+    site_name: str | None
+    assignee_name: str | None = Field(description="null: nobody yet.")
     work_order_id: int
     status: str
     due_at: Moment
@@ -50,6 +54,23 @@ class SpotCheckShape(Shape):
     done: int
     passed: int
     machines: list[CheckShape]
+
+
+class DrawShape(Shape):
+    month: str
+    at: Moment
+    frame: int = Field(description="How many machines were in use at that moment.")
+    drawn: int
+
+
+@router.get("", responses=documented(401, 403, 422))
+def list_draws(api: Parts, _: ForStaff, limit: Limit = 50, cursor: Cursor = None) -> Page[DrawShape]:
+    """The months in which machines were drawn, the newest first."""
+    with api.reading() as connection:
+        rows = inspections.draws(connection, before=key_of(cursor, str), limit=limit + 1)
+    shapes = [DrawShape(month=row.month, at=row.at, frame=row.frame, drawn=len(row.machines)) for row in rows]
+    items, following = cut(shapes, limit, "month")
+    return Page(items=items, next=following)
 
 
 @router.get("/{month}", responses=documented(401, 403, 404))
@@ -74,7 +95,8 @@ def one_month(
 
 def _check(order: inspections.Row, outcome: inspections.Outcome | None) -> CheckShape:
     return CheckShape(
-        device_id=order.device_id, work_order_id=order.id, status=order.status, due_at=order.due_at,
+        device_id=order.device_id, profile=order.profile, site_name=order.site_name,
+        assignee_name=order.assignee_name, work_order_id=order.id, status=order.status, due_at=order.due_at,
         done_at=order.done_at, inspection_id=outcome.inspection_id if outcome else None,
         passed=outcome.passed if outcome else None, fails=list(outcome.fails) if outcome else [],
     )  # fmt: skip

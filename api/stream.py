@@ -1,6 +1,7 @@
 """What changed, as it changes: server-sent events from the change log."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -14,14 +15,61 @@ from api.context import Api, Parts
 from api.problems import Problem, documented
 from api.shapes import rfc3339
 from monitor.store import queries
-from monitor.store.access import Visitor, still_valid
+from monitor.store.access import Role, Visitor, still_valid
 
 router = APIRouter(prefix="/api/v1", tags=["stream"], dependencies=[KnownQuery])
 
 POLL_S = 0.5
+VALID_S = 3.0
+"""So often the staff's streams ask whether they may go on; customers' do before each thing they tell."""
 HEARTBEAT_S = 15.0
 AT_ONCE = 500
 STREAMS = 500
+
+
+Events = list[tuple[int, str]]
+"""Numbered, as they go over the wire."""
+
+
+class Board:
+    """What all streams of a process share: the newest change is looked for once for all of them, and what the staff is
+    told is read once, so that it costs the same for one open page and for hundreds."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._looking = anyio.Lock()
+        self._newest = 0
+        self._looked_at = -POLL_S
+        self._told: tuple[int, int, Events] = (-1, -1, [])
+
+    async def newest(self) -> int:
+        """The number of the newest change, as it was at most POLL_S ago."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at >= POLL_S * 0.9:
+                self._newest = await to_thread.run_sync(self._look)
+                self._looked_at = time.monotonic()
+            return self._newest
+
+    async def events(self, visitor: Visitor, last: int) -> Events:
+        """What came after `last` that is for this visitor, at most AT_ONCE."""
+        if visitor.role is Role.CUSTOMER:
+            return await to_thread.run_sync(self._read, self._api.scope(visitor), last, self._newest)
+        async with self._looking:
+            newest = self._newest
+            if self._told[:2] != (last, newest):
+                found = await to_thread.run_sync(self._read, self._api.scope(visitor), last, newest)
+                self._told = last, newest, found
+            return self._told[2]
+
+    def _look(self) -> int:
+        with self._api.reading() as connection:
+            return queries.last_change(connection)
+
+    def _read(self, scope: queries.Scope, last: int, newest: int) -> Events:
+        """What came in between; what is newer still is told with the next look, or it would be told twice."""
+        with self._api.reading() as connection:
+            rows = queries.changes(connection, scope, after=last, limit=AT_ONCE)
+        return [(row.id, _event(row)) for row in rows if row.id <= newest]
 
 
 @router.get("/stream", responses=documented(401, 403, 503), response_class=StreamingResponse)
@@ -43,7 +91,7 @@ async def stream(
         ticket = object()
         open_streams.add(ticket)
         try:
-            async for event in follow(api, visitor, last_event_id):
+            async for event in follow(api, visitor, last_event_id, request.app.state.board):
                 yield event
         finally:
             open_streams.discard(ticket)
@@ -51,39 +99,40 @@ async def stream(
     return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def follow(api: Api, visitor: Visitor, last: int | None) -> AsyncIterator[str]:
-    """The visitor's events for as long as they may have them, with a heartbeat while nothing happens."""
+async def follow(api: Api, visitor: Visitor, last: int | None, board: Board | None = None) -> AsyncIterator[str]:
+    """The visitor's events for as long as they may have them, with a heartbeat while nothing happens. `board`: what all
+    streams of this process share."""
+    board = board or Board(api)
     # Said at once, so that the reader knows the stream stands; and how soon to come back when it breaks.
     yield "retry: 2000\n\n"
-    quiet_s = 0.0
+    quiet_s, checked_at = 0.0, -VALID_S
     while not api.stopping():
-        found = await to_thread.run_sync(_look, api, visitor, last)
-        if found is None:
-            yield "event: end\ndata: {}\n\n"
-            return
-        last, rows = found
-        for row in rows:
-            yield _event(row)
-        quiet_s = 0.0 if rows else quiet_s + POLL_S
+        newest = await board.newest()
+        if time.monotonic() - checked_at >= VALID_S or (visitor.customer_id is not None and newest != last):
+            if not await to_thread.run_sync(_may_follow, api, visitor):
+                yield "event: end\ndata: {}\n\n"
+                return
+            checked_at = time.monotonic()
+        # A number that is still to come (the record was brought back from a copy) must not keep the news before it.
+        last = newest if last is None else min(last, newest)
+        events = await board.events(visitor, last) if newest > last else []
+        for number, event in events:
+            last = number
+            yield event
+        if not events:
+            last = newest
+        quiet_s = 0.0 if events else quiet_s + POLL_S
         if quiet_s >= HEARTBEAT_S:
             quiet_s = 0.0
             yield ": still here\n\n"
-        if len(rows) < AT_ONCE:
+        if len(events) < AT_ONCE:
             await anyio.sleep(POLL_S)
 
 
-def _look(api: Api, visitor: Visitor, last: int | None) -> tuple[int, queries.Rows] | None:
-    """What came since `last`; None once the visitor's right to it has ended."""
+def _may_follow(api: Api, visitor: Visitor) -> bool:
+    """False once the visitor's right to it has ended."""
     with api.reading() as connection:
-        if not still_valid(connection, visitor, api.clock()):
-            return None
-        newest = queries.last_change(connection)
-        # A number that is still to come (the record was brought back from a copy) must not keep the news before it.
-        last = newest if last is None else min(last, newest)
-        if last == newest:
-            return last, []
-        rows = queries.changes(connection, api.scope(visitor), after=last, limit=AT_ONCE)
-    return (rows[-1].id if rows else last), rows
+        return still_valid(connection, visitor, api.clock())
 
 
 def _event(row: queries.AnyRow) -> str:

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
 from sqlalchemy import Connection
 
 from api import commands, evidence, risk
@@ -25,6 +26,7 @@ from api.shapes import (
     PauseShape,
     ReportBody,
     ResolutionShape,
+    Shape,
     StepShape,
     TicketDetail,
     TicketShape,
@@ -32,12 +34,25 @@ from api.shapes import (
 )
 from monitor.desk.commitments import Commitment, Ledger, explain
 from monitor.desk.notices import headline
-from monitor.desk.tickets import ARRANGED, MAX_BACKDATING_MS, Incomplete, NotPossible, Status, Ticket, Verb, allowed
+from monitor.desk.tickets import (
+    ARRANGED,
+    MAX_BACKDATING_MS,
+    Incomplete,
+    NotPossible,
+    Status,
+    Step,
+    Ticket,
+    Verb,
+    allowed,
+    had_gone_on,
+)
+from monitor.devices import Severity
 from monitor.engine import NoSuchTicket
 from monitor.engine.desk import Changed, Report
 from monitor.engine.paging import TRIES, Offered
 from monitor.store import cases, paging, queries
 from monitor.store.access import Role, Visitor
+from monitor.store.queries import Wanted
 
 router = APIRouter(prefix="/api/v1", tags=["tickets"], dependencies=[KnownQuery])
 
@@ -58,6 +73,14 @@ def list_tickets(
     status: Annotated[
         str | None, Query(max_length=200, description="One status, or several with commas between: open,verified")
     ] = None,
+    severity: Annotated[Severity | None, Query()] = None,
+    site_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    technician_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    unassigned: Annotated[bool, Query(description="Only those that nobody has, and that are not resolved.")] = False,
+    due_within_s: Annotated[
+        int | None,
+        Query(ge=0, le=31 * 86_400, description="Only those whose first running clock is due by then, or was."),
+    ] = None,
     sort: Annotated[
         Literal["newest", "time_left"], Query(description="time_left: open tickets only, at most `limit`.")
     ] = "newest",
@@ -67,33 +90,52 @@ def list_tickets(
     """Tickets with their clocks, the newest first. A customer sees those of the rentals that run now.
 
     With `sort=time_left` the open ones, the one with the least time left first, those without a running clock last. An
-    order that changes by the second has no pages: `next` is null, and beyond `limit` nothing is given. It takes neither
-    `status` nor `cursor`.
+    order that changes by the second has no pages: `next` is null, and beyond `limit` nothing is given. It takes no
+    `cursor`.
     """
+    due_until = None if due_within_s is None else api.clock() + due_within_s * 1000
+    wanted = Wanted(device_id, _statuses(status), severity, site_id, technician_id, unassigned, due_until)
     if sort == "time_left":
-        return _by_time_left(api, visitor, device_id, limit, others=(status, cursor))
-    statuses = _statuses(status)
+        if cursor is not None:
+            raise Problem(422, "The request is not valid", "sort: time_left takes no cursor")
+        return Page(items=by_time_left(api, visitor, wanted, limit), next=None)
+    return newest(api, visitor, wanted, limit, cursor)
+
+
+def newest(api: Api, visitor: Visitor, wanted: Wanted, limit: int, cursor: str | None) -> Page[TicketShape]:
+    """Tickets with their clocks, the newest first."""
     with api.reading() as connection:
         rows = queries.tickets(
-            connection,
-            api.scope(visitor),
-            device_id=device_id,
-            statuses=statuses,
-            before=key_of(cursor, int),
-            limit=limit + 1,
+            connection, api.scope(visitor), wanted=wanted, before=key_of(cursor, int), limit=limit + 1
         )
         items, following = cut(with_clocks(connection, rows), limit, "id")
     return Page(items=items, next=following)
 
 
-def _by_time_left(
-    api: Api, visitor: Visitor, device_id: str | None, limit: int, others: tuple[str | None, ...]
-) -> Page[TicketShape]:
-    if others != (None, None):
-        raise Problem(422, "The request is not valid", "sort: time_left takes neither status nor cursor")
+def by_time_left(api: Api, visitor: Visitor, wanted: Wanted, limit: int) -> list[TicketShape]:
+    """Open tickets with their clocks, the one with the least time left first."""
     with api.reading() as connection:
-        rows = queries.pressing_tickets(connection, api.scope(visitor), device_id=device_id, limit=limit)
-        return Page(items=with_clocks(connection, rows), next=None)
+        rows = queries.pressing_tickets(connection, api.scope(visitor), wanted=wanted, limit=limit)
+        return with_clocks(connection, rows)
+
+
+class TicketTally(Shape):
+    """So many open tickets are alike."""
+
+    status: str
+    severity: str
+    place_id: int | None = Field(serialization_alias="site_id", description="null: they stand at no known site.")
+    site_name: str | None
+    technician_id: int | None = Field(description="null: nobody has them.")
+    count: int
+
+
+@router.get("/tickets/counts", responses=documented(401, 403))
+def count_tickets(api: Parts, visitor: ForAll) -> Page[TicketTally]:
+    """How many tickets are open, by status, severity, site and technician together; sums of them are any of these."""
+    with api.reading() as connection:
+        rows = queries.tally_tickets(connection, api.scope(visitor))
+    return Page(items=[TicketTally.model_validate(row) for row in rows], next=None)
 
 
 @router.get("/tickets/{ticket_id}", responses=documented(401, 403, 404, 422))
@@ -115,11 +157,15 @@ def one_ticket(
 @router.get("/tickets/{ticket_id}/commitments", responses=documented(401, 403, 404))
 def ticket_commitments(api: Parts, visitor: ForAll, ticket_id: TicketId) -> Page[ExplainedClock]:
     """The clocks of one ticket, the first due first, each with how its due time came about."""
+    return Page(items=explained_clocks(api, visitor, ticket_id), next=None)
+
+
+def explained_clocks(api: Api, visitor: Visitor, ticket_id: int) -> list[ExplainedClock]:
+    """Raises the 404 Problem where the visitor may not see the ticket."""
     with api.reading() as connection:
         row = visible(connection, api, visitor, ticket_id)
         clocks, ledger = cases.load_commitments(connection, row.id), cases.load_ledger(connection, row)
-    return Page(items=[_explained(api, clock, ledger if clock.turn == row.turn else Ledger()) for clock in clocks],
-                next=None)  # fmt: skip
+    return [_explained(api, clock, ledger if clock.turn == row.turn else Ledger()) for clock in clocks]
 
 
 def _explained(api: Api, clock: Commitment, ledger: Ledger) -> ExplainedClock:
@@ -195,7 +241,10 @@ def take_step(
         technician_id, seen = step.technician_id, revision
         if visitor.role is Role.TECHNICIAN:
             asked = _asked(api, visitor, ticket_id)
-            technician_id = _check_own(visitor, row, verb, technician_id, asked=asked)
+            if _had_gone_on(api, visitor, row, verb, step):
+                technician_id = visitor.person_id
+            else:
+                technician_id = _check_own(visitor, row, verb, technician_id, asked=asked)
             if verb is Verb.DECLINE and asked and row.technician_id != visitor.person_id:
                 _decline_ask(api, visitor, ticket_id, step.note)
                 return
@@ -256,6 +305,15 @@ def _asked(api: Api, visitor: Visitor, ticket_id: int) -> bool:
         return False
     with api.reading() as connection:
         return paging.is_asked(connection, ticket_id, visitor.person_id)
+
+
+def _had_gone_on(api: Api, visitor: Visitor, row: queries.AnyRow, verb: Verb, given: Act) -> bool:
+    """Whether they had gone on with a ticket before the desk took it from them, and only now can say so."""
+    if visitor.person_id is None or given.happened_at is None or given.technician_id not in (None, visitor.person_id):
+        return False
+    step = Step(verb, visitor.actor, given.happened_at, technician_id=visitor.person_id)
+    with api.reading() as connection:
+        return had_gone_on(cases.ticket_of(connection, row), step)
 
 
 def _decline_ask(api: Api, visitor: Visitor, ticket_id: int, note: str) -> None:

@@ -7,9 +7,9 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import jinja2
 from babel import dates, numbers
@@ -30,8 +30,10 @@ HTML_LANG = {"zh": "zh-Hans", "en": "en"}
 
 
 def wanted_lang(request: Request, default: str) -> str:
-    """`?lang=`, else what was chosen before, else the browser's first wish that we speak, else the company's."""
-    for given in (request.query_params.get("lang"), request.cookies.get(LANG_COOKIE)):
+    """`?lang=`, else what was chosen before, else what the reader is known to speak, else the browser's first wish that
+    we speak, else the company's."""
+    known = getattr(request.state, "reader_lang", "")
+    for given in (request.query_params.get("lang"), request.cookies.get(LANG_COOKIE), known):
         if given in LANGS:
             return given
     wishes = [part.partition(";")[0].strip() for part in request.headers.get("accept-language", "").split(",")]
@@ -49,16 +51,9 @@ class Words:
     lang: str
     zone: ZoneInfo
 
-    @cached_property
+    @property
     def translations(self) -> NullTranslations:
-        path = HERE / "locale" / self.lang / "messages.po"
-        if not path.exists():
-            return NullTranslations()
-        compiled = io.BytesIO()
-        with path.open("rb") as source:
-            write_mo(compiled, read_po(source, locale=self.lang))
-        compiled.seek(0)
-        return Translations(compiled)
+        return _translations(self.lang)
 
     @property
     def locale(self) -> str:
@@ -91,6 +86,18 @@ class Words:
     def today(self, at: int) -> str:
         return self._shown(at, lambda when: dates.format_skeleton("MMMEd", when, locale=self.locale))
 
+    def zone_name(self, at: int) -> str:
+        """What the zone is called at that moment, as people there write it: "CET", "中国时间"; else its distance from
+        UTC."""
+
+        def name(when: datetime) -> str:
+            short = when.tzname() or ""
+            if self.lang == "en" and short.isalpha():
+                return short
+            return dates.get_timezone_gmt(when, locale=self.locale).replace("GMT", "UTC", 1)
+
+        return self._shown(at, name)
+
     def _shown(self, at: int, show: Callable[[datetime], str]) -> str:
         """A moment as it is shown here, by this zone's clock; one that no calendar has as `iso` has it."""
         try:
@@ -113,6 +120,7 @@ class Words:
     def count(self, value: int) -> str:
         return numbers.format_decimal(value, locale=self.locale)
 
+    @cached_property
     def environment(self) -> jinja2.Environment:
         """Templates that speak this language. Everything put into them is escaped."""
         environment = jinja2.Environment(
@@ -124,14 +132,42 @@ class Words:
             extensions=["jinja2.ext.i18n"],
         )
         environment.install_gettext_translations(self.translations, newstyle=True)  # type: ignore[attr-defined]
-        filters: dict[str, Callable[..., str]] = {
-            name: getattr(self, name)
-            for name in ("moment", "stamp", "hour", "clock_time", "day", "today", "percent", "figure", "count")
-        }
+        names = ("moment", "stamp", "hour", "clock_time", "day", "today", "zone_name", "percent", "figure", "count")
+        filters: dict[str, Callable[..., str]] = {name: getattr(self, name) for name in names}
         environment.filters.update(filters, span=span, iso=iso)
         environment.globals["html_lang"] = HTML_LANG[self.lang]
         environment.globals["lang"] = self.lang
+        environment.globals["zone"] = str(self.zone)
         return environment
+
+
+@cache
+def _translations(lang: str) -> NullTranslations:
+    path = HERE / "locale" / lang / "messages.po"
+    if not path.exists():
+        return NullTranslations()
+    compiled = io.BytesIO()
+    with path.open("rb") as source:
+        write_mo(compiled, read_po(source, locale=lang))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+@lru_cache(maxsize=32)
+def words_in(lang: str, zone: str) -> Words:
+    """The words of a language with the times of a zone: with its templates, so kept for the zones in use.
+
+    Raises ZoneInfoNotFoundError or ValueError where there is no such zone.
+    """
+    return Words(lang, ZoneInfo(zone))
+
+
+def words_of(request: Request, lang: str, company_zone: str) -> Words:
+    """The same for whoever asks: in their own zone where they have named one that there is, else in the company's."""
+    try:
+        return words_in(lang, getattr(request.state, "reader_zone", "") or company_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return words_in(lang, company_zone)
 
 
 def span(ms: int) -> str:

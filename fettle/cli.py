@@ -254,6 +254,20 @@ def person_add(
     _answer(as_json, {"person_id": added, "name": name, "role": role}, f"{name} added as {role}.")
 
 
+@person.command("reset")
+def person_reset(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose sign-in it is.")],
+    as_json: Json = False,
+) -> None:
+    """Take away somebody's password and second factor, and sign them out everywhere; they come in again by a link."""
+    from fettle.resetting import reset_sign_in
+
+    with house(read_settings()) as rooms:
+        reset_sign_in(rooms, name)
+    text = f"{name} has no password and no second factor any more; fettle login-link --name prints a link."
+    _answer(as_json, {"name": name, "reset": True}, text)
+
+
 @rental.command("add")
 def rental_add(
     device_id: DeviceId,

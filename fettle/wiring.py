@@ -31,9 +31,9 @@ from monitor.engine.desk import Addresses
 from monitor.engine.meters import MeterReader
 from monitor.engine.spot_checking import SpotChecking
 from monitor.notify.channels import Settings as Channels
-from monitor.notify.channels import channels
+from monitor.notify.channels import channels, introduce
 from monitor.notify.outbox import Outbox
-from monitor.store import registry
+from monitor.store import notices, registry
 from monitor.store.database import Database
 from monitor.store.telemetry import Telemetry, TelemetryUnavailable
 from monitor.store.telemetry_opening import open_telemetry
@@ -345,6 +345,8 @@ def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
         ways = channels(channel_settings(rooms.settings))
     except ValueError as error:
         raise CannotStart(str(error)) from None
+    with rooms.database.begin() as connection:
+        notices.say_channels(connection, introduce(ways), clock())
     outbox = Outbox(rooms.database, ways, stopping=ticks.stopping, given_up=desk.telling.given_up)
     policy = self_tests.shipped_policy()
     spot_checks = SpotChecking(rooms.database, rooms.settings.timezone)

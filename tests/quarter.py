@@ -11,6 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from monitor.desk.tickets import Incomplete, NotPossible, Resolution, Verb
+from monitor.engine import satisfaction
+from monitor.engine.satisfaction import Answer
 from monitor.engine.spot_checking import SpotChecking
 from monitor.store import schema
 from monitor.store.people import Certified, People
@@ -132,6 +134,23 @@ class Quarter(Office):
             how["resolution"] = RESOLUTION
         with suppress(NotPossible, Incomplete):
             self.desk.act(ticket_id, Verb(verb), "test", self.now, **how)
+            if verb == "resolve":
+                self._is_asked_how_it_was(ticket_id)
+
+    def _is_asked_how_it_was(self, ticket_id: int) -> None:
+        """Two in three answer within some days; some of them have second thoughts."""
+        mood = random.Random(ticket_id)
+        at = self.now
+        for likely in (0.66, 0.2):
+            if mood.random() > likely:
+                return
+            at += round(mood.uniform(0.1, 40) * HOUR)
+            self.at(at, partial(self._answers, ticket_id, satisfied=mood.random() < 0.8))
+
+    def _answers(self, ticket_id: int, *, satisfied: bool) -> None:
+        for row in self.rows(schema.satisfaction, ticket_id=ticket_id, replaced_at=None):
+            said = Answer(ticket_id, row.customer_id, satisfied, "", "en")
+            satisfaction.answer(self.database, said, f"customer:{row.customer_id}", self.now)
 
     # --- the rest, as rows ---
 

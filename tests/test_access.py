@@ -43,6 +43,13 @@ def person(database: Database, name: str = "Tang", role: str = "technician") -> 
         return connection.execute(sa.insert(schema.person).values(values).returning(schema.person.c.id)).scalar_one()
 
 
+def redeemed(connection: sa.Connection, link: str, now: int) -> str | None:
+    """The session that a link begins."""
+    entry = redeem_login_link(connection, link, now)
+    assert entry is None or entry.complete
+    return entry and entry.secret
+
+
 def everything_stored(database: Database) -> str:
     with database.connect() as connection:
         return repr([connection.execute(sa.select(table)).all() for table in schema.metadata.sorted_tables])
@@ -88,13 +95,22 @@ def test_a_technicians_token_is_the_technicians_of_that_name(database: Database)
     assert (visitor.person_id, nobody.person_id) == (tang, None)
 
 
+def test_a_technicians_token_ends_when_they_leave(database: Database) -> None:
+    tang = person(database)
+    with database.begin() as connection:
+        secret = create_token(connection, Role.TECHNICIAN, "Tang", NOW)
+        assert visitor_of_token(connection, hashed(secret)) is not None
+        connection.execute(sa.update(schema.person).where(schema.person.c.id == tang).values(disabled_at=NOW))
+        assert visitor_of_token(connection, hashed(secret)) is None
+
+
 def test_a_link_works_once(database: Database) -> None:
     with database.begin() as connection:
         secret = create_login_link(connection, Role.OPS, NOW)
-        session = redeem_login_link(connection, secret, NOW + MINUTE)
+        session = redeemed(connection, secret, NOW + MINUTE)
         assert session is not None
-        assert redeem_login_link(connection, secret, NOW + MINUTE) is None
-        assert redeem_login_link(connection, "x" + secret, NOW + MINUTE) is None
+        assert redeemed(connection, secret, NOW + MINUTE) is None
+        assert redeemed(connection, "x" + secret, NOW + MINUTE) is None
         visitor = visitor_of_session(connection, hashed(session), NOW + MINUTE)
     assert visitor is not None
     assert (visitor.role, visitor.actor, visitor.via) == (Role.OPS, "role:ops", "session")
@@ -107,7 +123,7 @@ def test_a_link_works_once(database: Database) -> None:
 def test_a_link_expires(database: Database, late_ms: int, works: bool) -> None:
     with database.begin() as connection:
         secret = create_login_link(connection, Role.OPS, NOW)
-        found = redeem_login_link(connection, secret, NOW + LINK_MINUTES * MINUTE + late_ms)
+        found = redeemed(connection, secret, NOW + LINK_MINUTES * MINUTE + late_ms)
     assert (found is not None) is works
 
 
@@ -119,7 +135,7 @@ def test_of_two_clicks_at_once_one_signs_in(database: Database) -> None:
     def click() -> None:
         together.wait()
         with database.begin() as connection:
-            found.append(redeem_login_link(connection, secret, NOW))
+            found.append(redeemed(connection, secret, NOW))
 
     clicks = [threading.Thread(target=click) for _ in range(4)]
     for one in clicks:
@@ -132,7 +148,7 @@ def test_of_two_clicks_at_once_one_signs_in(database: Database) -> None:
 @pytest.mark.parametrize(("late_ms", "works"), [(-1, True), (0, False)])
 def test_a_session_expires(database: Database, late_ms: int, works: bool) -> None:
     with database.begin() as connection:
-        session = redeem_login_link(connection, create_login_link(connection, Role.OPS, NOW), NOW)
+        session = redeemed(connection, create_login_link(connection, Role.OPS, NOW), NOW)
         assert session is not None
         found = visitor_of_session(connection, hashed(session), NOW + SESSION_HOURS * 3_600_000 + late_ms)
     assert (found is not None) is works
@@ -143,7 +159,7 @@ def test_a_session_ends_with_its_person(database: Database) -> None:
     with database.begin() as connection:
         unused = create_login_link(connection, Role.TECHNICIAN, NOW, person_id=tang)
         link = create_login_link(connection, Role.TECHNICIAN, NOW, person_id=tang)
-        session = redeem_login_link(connection, link, NOW)
+        session = redeemed(connection, link, NOW)
         assert session is not None
         visitor = visitor_of_session(connection, hashed(session), NOW)
         assert visitor is not None
@@ -151,12 +167,12 @@ def test_a_session_ends_with_its_person(database: Database) -> None:
         connection.execute(sa.update(schema.person).values(disabled_at=NOW))
         assert visitor_of_session(connection, hashed(session), NOW) is None
         assert not still_valid(connection, visitor, NOW)
-        assert redeem_login_link(connection, unused, NOW) is None
+        assert redeemed(connection, unused, NOW) is None
 
 
 def test_signing_out_ends_the_session_and_is_remembered(database: Database) -> None:
     with database.begin() as connection:
-        session = redeem_login_link(connection, create_login_link(connection, Role.OPS, NOW), NOW)
+        session = redeemed(connection, create_login_link(connection, Role.OPS, NOW), NOW)
         assert session is not None
         visitor = visitor_of_session(connection, hashed(session), NOW)
         assert visitor is not None

@@ -99,6 +99,39 @@ def test_all_that_is_kept_of_a_person_is_given_part_by_part(ops: httpx.Client) -
 
 
 @pytest.mark.parametrize(
+    ("who", "role", "status"),
+    [("service", "admin", 403), ("service", "ops", 403), ("service", "technician", 201), ("ops", "admin", 403),
+     ("ops", "manager", 201), ("admin", "admin", 201)],
+)  # fmt: skip
+def test_nobody_makes_or_ends_somebody_who_may_do_more_than_they(
+    company: World, who: str, role: str, status: int
+) -> None:
+    body = {"name": f"New {role} by {who}", "role": role, "email": "new@example.com", "lang": "en"}
+    with company.client(who) as client:
+        answer = client.post("/api/v1/people", json=body)
+        assert answer.status_code == status, answer.text
+        if status == 403:
+            assert "role: as" in answer.json()["detail"]
+            other = company.insert(
+                schema.person, name=f"{role} not for {who}", role=role, email="o@example.com", lang="en", added_at=1
+            )
+            assert client.post(f"/api/v1/people/{other}/disable", json={}).status_code == 403
+            shown = client.get("/settings/people", headers={"Accept": "text/html"}).text
+            assert f'<option value="{role}"' not in shown
+
+
+def test_of_who_has_left_nothing_is_kept_that_would_let_them_in(company: World, ops: httpx.Client) -> None:
+    person = post(ops, "/people", {"name": "Leaver", "role": "technician", "email": "l@example.com"}, 201)["id"]
+    company.insert(schema.password, person_id=person, hash="x", set_at=1)
+    company.insert(schema.recovery_code, person_id=person, hash="y")
+    post(ops, f"/people/{person}/disable")
+    with company.database.connect() as connection:
+        for table in (schema.password, schema.recovery_code, schema.second_factor):
+            there = sa.select(sa.func.count()).select_from(table).where(table.c.person_id == person)
+            assert connection.execute(there).scalar_one() == 0, table.name
+
+
+@pytest.mark.parametrize(
     ("part", "body", "says"),
     [
         ("certificates", {"certificates": [{"profile": "no_such_model"}]}, "no_such_model"),

@@ -70,7 +70,7 @@ def test_every_command_and_option_says_what_it_is_for(fettle: Fettle) -> None:
         ("device", "label"), ("customer", "link"),
         ("device", "add"), ("device", "move"), ("device", "renew"), ("device", "revoke"),
         ("device", "retire"),
-        ("import",), ("export",), ("site", "add"), ("person", "add"),
+        ("import",), ("export",), ("site", "add"), ("person", "add"), ("person", "reset"),
         ("rental", "add"), ("token", "create"), ("token", "revoke"), ("login-link",), ("replay",),
         ("detect",), ("backtest",),
     }  # fmt: skip

@@ -401,4 +401,4 @@ def test_what_was_typed_is_kept_where_something_lacks(company: World, fields: di
 def test_who_may_not_report_is_not_offered_to(company: World) -> None:
     with company.client("manager") as manager:
         assert "/tickets/new" not in manager.get("/tickets").text
-        assert "/label" not in manager.get("/machines/gen-a").text
+        assert "/machines/gen-a/label" not in manager.get("/machines/gen-a").text

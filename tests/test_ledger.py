@@ -21,6 +21,8 @@ from monitor.fleet.availability import (
     days,
     kept_since,
     month,
+    month_course,
+    month_pace,
     pace,
     spent_by_day,
     window,
@@ -150,6 +152,19 @@ def test_a_months_budget_is_spent_at_its_pace():
     assert pace("2026-11", Spent(80 * DAY, 20 * DAY, 0), 10, now, end_at).misses
     assert pace("2026-11", Spent(), 0, now, end_at).misses is None
     assert pace("2026-11", Spent(DAY, DAY, DAY), 2, now, end_at).misses is None, "nobody can say so after a day"
+
+
+@given(st.lists(st.tuples(*[st.integers(0, DAY)] * 3), min_size=31, max_size=31), st.integers(1, 5))
+def test_the_course_of_a_months_budget_ends_with_what_is_left(days_spent, machines):
+    lately = [Spent(*one) for one in days_spent]
+    start_at, _ = month("2026-11", "Asia/Shanghai")
+    for day in (0, 1, 22, 29):
+        now = start_at + day * DAY + 5 * HOUR
+        course = month_course(lately, machines, now, "Asia/Shanghai")
+        left = month_pace(lately, machines, now, "Asia/Shanghai").left_share
+        assert course[-1:] == ([] if left is None else [pytest.approx(left)])
+        assert len(course) in (0, day + 1)
+        assert course == sorted(course, reverse=True), "what is spent does not come back"
 
 
 # --- properties ----------------------------------------------------------------------------------------------------

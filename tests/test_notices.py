@@ -42,6 +42,9 @@ from monitor.desk.notices import (
     write_handover,
     write_maintenance_overdue,
     write_monthly_report,
+    write_sign_in_changed,
+    write_sign_in_link,
+    write_test,
     write_unreachable,
     write_work_assigned,
 )
@@ -100,7 +103,8 @@ OVERHEATED = replace(
 CASES = {"startless": STARTLESS, "overheated": OVERHEATED}
 OF_NO_TICKET = {
     Kind.UNREACHABLE, Kind.CONTACT_BOUNCED, Kind.DIGEST, Kind.HANDOVER, Kind.MAINTENANCE_OVERDUE, Kind.WORK_ASSIGNED,
-    Kind.AVAILABILITY_AT_RISK, Kind.MONTHLY_REPORT,
+    Kind.AVAILABILITY_AT_RISK, Kind.MONTHLY_REPORT, Kind.SIGN_IN_LINK, Kind.SIGN_IN_CHANGED,
+    Kind.TEST,
 }  # fmt: skip
 """What is not about one ticket has a case of its own."""
 OF_TICKETS = [kind for kind in Kind if kind not in OF_NO_TICKET]
@@ -159,6 +163,11 @@ def of_no_ticket(lang: str) -> dict[Kind, Text]:
             ],
             "https://fettle.example.com/reports/2026-10",
         ),
+        Kind.SIGN_IN_LINK: write_sign_in_link(lang, "Ada Lin", 15, "https://fettle.example.com/sign-in/Ks8Jd0x"),
+        Kind.SIGN_IN_CHANGED: write_sign_in_changed(
+            lang, "Ada Lin", "password", AT, "Asia/Shanghai", "https://fettle.example.com/sign-in"
+        ),
+        Kind.TEST: write_test(lang, "Ada Lin", AT, "Asia/Shanghai", "https://fettle.example.com/settings/notices"),
         Kind.WORK_ASSIGNED: write_work_assigned(
             lang,
             "GEN-014",

@@ -71,6 +71,7 @@ class Oracle:
         self.hand_over, self.work_order, self.spot_check_draw = map(
             every, (schema.hand_over, schema.work_order, schema.spot_check_draw)
         )
+        self.satisfaction = every(schema.satisfaction)
 
     def was(self, at: int | None) -> int:
         """A moment that was known of; what had not come was ahead for ever."""
@@ -82,7 +83,8 @@ class Oracle:
         if code.startswith("E1"):
             return [self.time(a, b, hired=code == "E1.on_hire") for a, b in spans]
         found = {"R": self.clocks, "E2": self.gate, "E3": self.gate, "E5": self.files, "E4": self.served,
-                 "E6.spot_checks": self.drawn, "E6.damage": self.damage, "P1": self.jobs}  # fmt: skip
+                 "E6.spot_checks": self.drawn, "E6.damage": self.damage, "P1": self.jobs,
+                 "P2": self.answers}  # fmt: skip
         return [found.get(code, self.clocks)(code, a, b) for a, b in spans]
 
     # availability
@@ -135,6 +137,14 @@ class Oracle:
                     first.setdefault(fault, a)
         number = sum(start <= at < end for at in first.values())
         return number, number
+
+    def answers(self, _: str, start: int, end: int) -> tuple[int, int]:
+        standing: dict[tuple[int, int], int] = {}
+        for one in self.satisfaction:
+            if start <= one["asked_at"] < end and one["answered_at"] is not None and one["answered_at"] <= self.as_of:
+                # Later rows took the place of earlier ones.
+                standing[one["ticket_id"], one["customer_id"]] = one["score"]
+        return len(standing), sum(standing.values())
 
     # clocks
 
@@ -303,6 +313,7 @@ def test_a_quarter_of_200_machines(quarter: Quarter) -> None:
         "E5",
         "E6.damage",
         "P1",
+        "P2",
     }
     for row in told.rows:
         if row.n_of == "machine_days":
@@ -365,7 +376,8 @@ def test_the_same_as_of_is_the_same_report_whatever_comes_after(quarter: Quarter
     now = quarter.now + 1
     was, told = rows(from_json(before["2025-12"])), rows(built(quarter, "2025-12", now))
     changed = {code for code in CODES if was[code].trend != told[code].trend}
-    assert changed >= {"R7", "E1.fleet", "E1.on_hire", "E2", "E4", "E5", "E6.spot_checks", "E6.damage", "P1"}
+    assert changed >= {"R7", "E1.fleet", "E1.on_hire", "E2", "E4", "E5", "E6.spot_checks", "E6.damage", "P1",
+                       "P2"}  # fmt: skip
     agree(quarter, now)
 
 
@@ -405,6 +417,8 @@ def afterwards(company: Quarter) -> None:
     resolved = [one for one in company.rows(schema.ticket, status="resolved") if one.opened_at >= MIDNIGHTS[2]]
     company.desk.act(resolved[0].id, Verb.CLOSE, "test", company.now, outcome=Outcome.NUISANCE)
     People(company.database, "test").certify(1, [Certified("diesel_generator", ENDS - 15 * DAY, None)], company.now)
+    for asked in company.rows(schema.satisfaction, score=None)[-5:]:
+        company._answers(asked.ticket_id, satisfied=False)
     with company.database.begin() as connection:
         company.desk.reckon_clocks(connection, in_time.ticket_id, "test", company.now)
     company.desk.books.keep(company.now)

@@ -1,15 +1,17 @@
 // Draws one sensor over time with uPlot: the mean as a line, lowest to highest as a band, limits as dashes.
-// Where nothing was measured there is a gap: a line across it would be an invention.
+// Where nothing was measured there is a gap: a line across it would be an invention. Faults stand as marks on the time
+// axis; dragging across a part looks closer, and asks the server for it in finer steps.
 "use strict";
 
 (() => {
   const place = document.getElementById("chart");
   if (!place || !window.uPlot) return;
-  const { url, rangeMs, maxGapS, lang, zone } = place.dataset;
+  const { url, faultsUrl, rangeMs, maxGapS, lang, zone } = place.dataset;
   const limits = ["low", "high"].filter((name) => name in place.dataset).map((name) => Number(place.dataset[name]));
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const number = new Intl.NumberFormat(lang, { maximumSignificantDigits: 4 });
   const clockTime = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: zone });
+  const dayTime = new Intl.DateTimeFormat(lang, { month: "short", day: "numeric", timeZone: zone });
   const fullTime = new Intl.DateTimeFormat(lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: zone });
 
   function columns({ items, bucket_s }) {
@@ -47,6 +49,34 @@
     ctx.restore();
   }
 
+  // A mark where a fault began, and a thin bar for as long as it lasted.
+  function drawFaults(chart) {
+    const { ctx, bbox } = chart;
+    const [from, to] = inView();
+    const x = (ms) => Math.round(chart.valToPos(Math.min(Math.max(ms, from), to) / 1000, "x", true));
+    ctx.save();
+    for (const fault of faults) {
+      const [begun, ended] = [Date.parse(fault.occurred_at), fault.cleared_at ? Date.parse(fault.cleared_at) : to];
+      if (ended < from || begun > to) continue;
+      const bad = ["urgent", "emergency"].includes(fault.severity);
+      ctx.fillStyle = ctx.strokeStyle = colour(bad ? "--red" : "--amber");
+      ctx.fillRect(x(begun), bbox.top + bbox.height - 4 * devicePixelRatio, Math.max(x(ended) - x(begun), 3), 4 * devicePixelRatio);
+      if (begun < from) continue;
+      ctx.setLineDash([2, 3].map((length) => length * devicePixelRatio));
+      ctx.beginPath();
+      ctx.moveTo(x(begun) + 0.5, bbox.top);
+      ctx.lineTo(x(begun) + 0.5, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.beginPath();
+      const size = 5 * devicePixelRatio;
+      ctx.moveTo(x(begun) - size, bbox.top);
+      ctx.lineTo(x(begun) + size, bbox.top);
+      ctx.lineTo(x(begun), bbox.top + 1.6 * size);
+      ctx.fill();
+    }
+    ctx.restore();
+  }
+
   // Limits stay in view where the values come near them; far ones would flatten the course.
   function valueRange(_, low, high) {
     if (low === null) return [0, 1];
@@ -69,9 +99,9 @@
       width: place.clientWidth,
       height: 300,
       tzDate: (t) => uPlot.tzDate(new Date(t * 1000), zone),
-      scales: { x: { time: true, range: () => [(Date.now() - rangeMs) / 1000, Date.now() / 1000] }, y: { range: valueRange } },
+      scales: { x: { time: true, range: () => inView().map((ms) => ms / 1000) }, y: { range: valueRange } },
       axes: [
-        { ...axis, space: 70, values: (_, ticks) => ticks.map((t) => clockTime.format(t * 1000)) },
+        { ...axis, space: 70, values: (_, ticks) => ticks.map((t) => tick(t * 1000)) },
         { ...axis, size: 58, values: (_, ticks) => ticks.map((v) => number.format(v)) },
       ],
       series: [
@@ -81,28 +111,66 @@
         { ...edge, label: labelMax },
       ],
       bands: [{ series: [3, 2], fill: colour("--band") }],
-      hooks: { draw: [drawLimits] },
-      cursor: { drag: { x: false, y: false } },
+      hooks: { draw: [drawLimits, drawFaults], setSelect: [look] },
+      cursor: { drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => () => lookAway() } },
     };
   }
 
   let chart = null;
   let data = [[], [], [], []];
+  let faults = [];
+  // [from, to] in ms while somebody looks closer; else the chosen range, up to now.
+  let closer = null;
+
+  const inView = () => closer ?? [Date.now() - rangeMs, Date.now()];
+
+  function tick(ms) {
+    const [from, to] = inView();
+    return to - from > 36 * 3600000 ? dayTime.format(ms) : clockTime.format(ms);
+  }
+
+  function look(drawn) {
+    const { left, width } = drawn.select;
+    if (width < 8) return;
+    const ends = [left, left + width].map((px) => Math.round(drawn.posToVal(px, "x") * 1000));
+    drawn.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    if (ends[1] - ends[0] < 30000) return;
+    closer = ends;
+    load();
+  }
+
+  function lookAway() {
+    closer = null;
+    load();
+  }
 
   function build() {
     chart?.destroy();
     chart = new uPlot(options(), data, place);
   }
 
+  // Of several answers under way only that to the newest question is drawn.
+  let asking = 0;
+
   async function load() {
-    const to = Date.now() + 1000;
-    const answer = await fetch(`${url}&from=${to - rangeMs}&to=${to}`);
-    if (!answer.ok) return;
-    data = columns(await answer.json());
+    const mine = ++asking;
+    const [from, to] = inView();
+    const asked = `from=${from}&to=${to + 1000}`;
+    let readings, found;
+    try {
+      [readings, found] = await Promise.all([fetch(`${url}&${asked}`), fetch(`${faultsUrl}?${asked}`)]);
+    } catch {
+      return;
+    }
+    if (!readings.ok || !found.ok || mine !== asking) return;
+    data = columns(await readings.json());
+    faults = (await found.json()).items;
     chart ? chart.setData(data) : build();
     place.dataset.points = data[0].length;
+    place.dataset.faults = faults.length;
   }
 
+  document.getElementById("chart-how").hidden = false;
   load();
   document.addEventListener("fettle:refreshed", load);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", build);

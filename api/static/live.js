@@ -69,8 +69,12 @@
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (answer.redirected && new URL(answer.url).pathname.startsWith("/sign-in")) return location.reload();
-      if (answer.ok) replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      connected(answer.ok);
+      if (answer.ok) {
+        ahead = Number(answer.headers.get("X-Now")) - Date.now();
+        replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      }
+      // An address that takes forms only, or nothing any more, was answered all the same.
+      connected(answer.status < 500);
     } catch {
       connected(false);
     } finally {
@@ -79,8 +83,19 @@
     }
   }
 
+  const partsOf = (page) => [...page.querySelectorAll("[data-live]")].map((part) => part.id).join(" ");
+
+  // What somebody has begun to fill in, or holds, is not taken from under their hands.
+  function isBusy() {
+    const held = document.activeElement;
+    return (held?.closest("main") && held.matches("input, select, textarea")) || document.querySelector("dialog[open]")
+      || [...document.querySelectorAll("main :is(input, select, textarea)")].some(isChanged);
+  }
+
   function replaceParts(fresh) {
-    ahead = Number(fresh.body.dataset.now) - Date.now();
+    // A page that has other parts now, or is about something else, is drawn anew as a whole.
+    const other = fresh.body.dataset.about !== body.dataset.about || partsOf(fresh) !== partsOf(document);
+    if (other && !isBusy()) return location.reload();
     for (const part of document.querySelectorAll("[data-live]")) {
       const next = fresh.getElementById(part.id);
       const busy = part.contains(document.activeElement) ? document.activeElement : null;
@@ -102,7 +117,7 @@
       const chosen = [...field.options].findIndex((option) => option.defaultSelected);
       return field.selectedIndex !== Math.max(chosen, 0);
     }
-    return field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+    return ["checkbox", "radio"].includes(field.type) ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
   }
 
   // A fold that somebody opened, or shut, stays so.
@@ -119,19 +134,37 @@
     document.querySelector(".offline").hidden = well;
   }
 
-  // Many changes at once are one refresh.
+  // Whether a change is about what this page shows; a page that names nothing shows everything.
+  function concerns({ device_id, ticket_id }) {
+    const shown = (body.dataset.follows ?? "").split(" ").filter(Boolean);
+    return !shown.length || shown.includes(`device:${device_id}`) || shown.includes(`ticket:${ticket_id}`);
+  }
+
+  // Many changes at once are one refresh, and not every page that is open asks at the same moment, nor all the time.
+  const LEAST_MS = 2000;
   let due = 0;
+  let refreshedAt = 0;
   function soon() {
     if (due) return;
+    const wait = Math.max(300, refreshedAt + LEAST_MS - Date.now()) + Math.random() * 500;
     due = setTimeout(() => {
       due = 0;
+      refreshedAt = Date.now();
       refresh();
-    }, 400);
+    }, wait);
+  }
+
+  function everySoOften() {
+    const wait = Number(body.dataset.refreshS) * 1000 * (0.8 + 0.4 * Math.random());
+    setTimeout(() => {
+      refresh();
+      everySoOften();
+    }, wait);
   }
 
   function follow(url) {
     const stream = new EventSource(url);
-    stream.addEventListener("change", soon);
+    stream.addEventListener("change", (event) => concerns(JSON.parse(event.data)) && soon());
     stream.addEventListener("open", () => connected(true));
     stream.addEventListener("error", () => connected(false));
     stream.addEventListener("end", () => {
@@ -141,6 +174,11 @@
     addEventListener("pagehide", () => stream.close());
   }
 
+  for (const button of document.querySelectorAll("[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => print());
+  }
+
   drawClocks();
   setInterval(() => {
     drawClocks();
@@ -148,7 +186,11 @@
   }, 1000);
   if (body.dataset.stream && window.EventSource) {
     follow(body.dataset.stream);
-    setInterval(refresh, Number(body.dataset.refreshS) * 1000);
+    everySoOften();
+    document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  } else if (document.querySelector("[data-live]")) {
+    // A page that a link opens has no stream to follow: it asks every so often.
+    everySoOften();
     document.addEventListener("visibilitychange", () => document.hidden || refresh());
   }
 })();

@@ -69,8 +69,16 @@ class Kind(StrEnum):
     """Somebody is to do a work order."""
     MONTHLY_REPORT = "monthly_report"
     """The month against the service standard."""
+    SIGN_IN_LINK = "sign_in_link"
+    """A link that signs somebody in once; they have asked for it."""
+    SIGN_IN_CHANGED = "sign_in_changed"
+    """To somebody: how they sign in has been changed."""
+    TEST = "test"
+    """Whoever asks for it sees whether a way works."""
 
 
+SECRET = (Kind.SIGN_IN_LINK,)
+"""What these say is kept no longer than it takes to send them."""
 ABOUT_A_PROMISE = (Kind.BREACH_WARNING, Kind.BREACH, Kind.AT_RISK)
 
 
@@ -132,6 +140,10 @@ ROLES = {
     Kind.AVAILABILITY_AT_RISK: ("ops", "manager"),
     Kind.WORK_ASSIGNED: ("technician",),
     Kind.MONTHLY_REPORT: ("manager",),
+    # Whoever it concerns, by name.
+    Kind.SIGN_IN_LINK: (),
+    Kind.SIGN_IN_CHANGED: (),
+    Kind.TEST: (),
 }
 # What is no emergency, whatever the ticket is: it waits for the end of quiet hours, or for the day's message.
 AT_MOST = {
@@ -209,8 +221,10 @@ class Facts:
     ticket_url: str = ""
     machine_url: str = ""
     customer_url: str = ""
-    """The customer's own page, where they need no account (monitor/links.py); without one they are sent to the
-    machine's."""
+    """The ticket's page for its customer, where they need no account (monitor/links.py); without one they are sent to
+    the machine's."""
+    rating_url: str = ""
+    """Where the customer says how it was, once the ticket is dealt with."""
     answer_by: int | None = None
     """Until when somebody who is asked has to answer, or has to be further, so far as it ends by itself."""
     awaits: str = ""
@@ -421,7 +435,7 @@ def write(kind: Kind, lang: str, facts: Facts, promise: Commitment | None = None
     known = _known(lang, facts, kind)
     if promise is not None:
         known["promise"] = _in_words(promise, lang, facts.timezone)
-    return _text_of(lang, kind, known)
+    return _text_of(lang, kind, known, [str(known["rating"])])
 
 
 def write_unreachable(lang: str, name: str, missed: Text) -> Text:
@@ -512,6 +526,28 @@ def write_monthly_report(lang: str, month: str, figures: Sequence[Figure], link:
     ]  # fmt: skip
     missed = sum(one.met is False for one in figures)
     return _text_of(lang, Kind.MONTHLY_REPORT, {"month": month, "items": items, "missed": missed, "link": link})
+
+
+def write_sign_in_link(lang: str, name: str, minutes: int, link: str) -> Text:
+    """To whoever asked for it: a link that signs them in, once and so many minutes."""
+    known = {"name": _one_line(name), "minutes": minutes, "link": link}
+    return _text_of(language(lang), Kind.SIGN_IN_LINK, known)
+
+
+def write_sign_in_changed(lang: str, name: str, what: str, at: int, timezone: str, link: str) -> Text:
+    """To somebody whose sign-in was changed. `what`: password, second_factor_on, second_factor_off, codes or reset."""
+    lang = language(lang)
+    known = {
+        "name": _one_line(name), "what": _text(lang, f"changed.{what}"), "at": moment(at, timezone, lang), "link": link,
+    }  # fmt: skip
+    return _text_of(lang, Kind.SIGN_IN_CHANGED, known)
+
+
+def write_test(lang: str, name: str, at: int, timezone: str, link: str) -> Text:
+    """To whoever wants to see that a way works. `name`: who asked for it, '' where nobody in particular did."""
+    lang = language(lang)
+    known = {"name": _one_line(name), "at": moment(at, timezone, lang), "link": link}
+    return _text_of(lang, Kind.TEST, known)
 
 
 def _share(share: float | None, lang: str) -> str:
@@ -619,6 +655,7 @@ def _known(lang: str, facts: Facts, kind: Kind) -> dict[str, object]:
         "answer_by": moment(facts.answer_by, facts.timezone, lang) if facts.answer_by is not None else "",
         "awaits": facts.awaits,
         "said": (facts.said or {}).get(lang, ()),
+        "rating": "".join(facts.rating_url.split()),
     }
 
 

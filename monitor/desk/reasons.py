@@ -3,17 +3,22 @@
 The words stand in `texts/{lang}.toml`, under `reason` and `help`.
 """
 
+from collections.abc import Callable
+
 from monitor.desk.dispatch import Reason
 from monitor.desk.feasibility import ExchangeMachine, OtherTechnician
 from monitor.desk.notices import moment, say
 
+Written = Callable[[int, str, str], str]
+"""A moment, a time zone and a language become words."""
 
-def in_words(reason: Reason, lang: str, timezone: str) -> str:
-    """One reason with its figures: "12.4 km away, 25 min"."""
+
+def in_words(reason: Reason, lang: str, timezone: str, written: Written = moment) -> str:
+    """One reason with its figures: "12.4 km away, 25 min". `written`: how its moment is, for who has less room."""
     return say(
         lang,
         f"reason.{reason.code}",
-        at=moment(reason.at, timezone, lang) if reason.at is not None else "",
+        at=written(reason.at, timezone, lang) if reason.at is not None else "",
         km=_km(reason.km),
         min=_minutes(reason.s),
         count="" if reason.count is None else str(reason.count),

@@ -189,7 +189,7 @@ class _Telling:
         return [replace(self.before[key], causes=tuple(causes)) for key, causes in new.items()]
 
     def _delivery(self, item: Item) -> Delivery:
-        tried = _in_order(self.hearer.contacts, item.severity, self.policy)
+        tried = in_order(self.hearer.contacts, item.severity, self.policy)
         if not tried:
             return self._one(item, How.UNREACHABLE, self.now, None)
         if item.severity is Severity.EMERGENCY:
@@ -238,7 +238,7 @@ class _Telling:
         return Delivery(self.hearer.person_id, how, deliver_at, contact.id if contact else None, (item.cause,))
 
 
-def _in_order(contacts: Iterable[Contact], severity: Severity, policy: Policy) -> list[Contact]:
+def in_order(contacts: Iterable[Contact], severity: Severity, policy: Policy) -> list[Contact]:
     """The contacts that work, in the order in which they are tried."""
     working = [one for one in contacts if one.bounced_at is None]
     return sorted(working, key=lambda one: (policy.place(one.channel, severity), one.rank, one.id))

@@ -78,6 +78,10 @@ CORRECTABLE = (
     V.VERIFY, V.DISPATCH, V.ACCEPT, V.DECLINE, V.DEPART, V.ARRIVE, V.START_REPAIR, V.RESOLVE,
 )  # fmt: skip
 """A mistaken tap of these is undone by `correct`; what was paused is resumed, what was ended is reopened."""
+GOES_ON = (V.DEPART, V.ARRIVE, V.START_REPAIR, V.RESOLVE)
+"""What whoever has accepted does next."""
+DESK = "desk"
+"""The actor of what the desk does by itself."""
 
 MAX_BACKDATING_MS = 12 * 3600 * 1000
 MAX_AHEAD_MS = 92 * 86_400_000
@@ -217,6 +221,16 @@ def last_correctable(ticket: Ticket) -> Taken | None:
     """The latest step, if it can be taken back."""
     last = ticket.taken[-1] if ticket.taken else None
     return last if last is not None and last.verb in CORRECTABLE else None
+
+
+def had_gone_on(ticket: Ticket, step: Step) -> bool:
+    """Whether a step shows that an acceptance had led somewhere when the desk ended it: whoever had the ticket had gone
+    on before that, where their phone could not say so. Only as long as nobody else has done anything since."""
+    ended = ticket.taken[-1] if ticket.taken else None
+    if ended is None or ended.verb != V.DECLINE or ended.actor != DESK:
+        return False
+    theirs = step.technician_id is not None and step.technician_id == sent(ticket.taken[:-1])
+    return theirs and step.verb in GOES_ON and step.happened_at < ended.happened_at
 
 
 def advance(ticket: Ticket, step: Step, now: int) -> Advance:

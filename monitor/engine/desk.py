@@ -11,6 +11,7 @@ from monitor.desk import dispatch, escalation, notices, triage
 from monitor.desk.commitments import Commitment, Crossing, Standard, crossings, promised, reckon
 from monitor.desk.notices import Event, Facts, Happening
 from monitor.desk.tickets import (
+    DESK,
     MAX_BACKDATING_MS,
     REOPEN_WITHIN_MS,
     Advance,
@@ -23,6 +24,7 @@ from monitor.desk.tickets import (
     Ticket,
     Verb,
     advance,
+    had_gone_on,
 )
 from monitor.desk.triage import Fault, Placing, Policy, Standing, Why
 from monitor.desk.working_time import Calendar, calendar_named
@@ -41,7 +43,7 @@ from monitor.engine.shifts import Shifts
 from monitor.engine.telling import Telling
 from monitor.engine.upkeep import Upkeep
 from monitor.links import Signer, customer_token
-from monitor.store import cases, people
+from monitor.store import cases, people, satisfaction
 from monitor.store.database import Database
 from monitor.store.registry import write_audit
 
@@ -53,6 +55,8 @@ BESIDE = (Verb.MERGE, Verb.LINK)
 """Steps that concern another ticket too."""
 ENDED = (Status.RESOLVED, Status.CLOSED, Status.CANCELLED)
 """Statuses in which a ticket takes no fault in any more: what comes back is a ticket of its own."""
+DEALT_WITH = (Status.RESOLVED, Status.CLOSED)
+"""Statuses in which the customer is asked how it was (P2)."""
 
 
 COURSE = {
@@ -566,10 +570,21 @@ class Desk:
             if revision is not None and revision != row.revision:
                 raise Changed(f"ticket {ticket_id} has changed since you read it", row.revision)
             before = cases.ticket_of(connection, row)
+            if had_gone_on(before, step):
+                row, before = self._give_again(connection, row, before, step, now)
             walked = advance(before, step, now)
             self._check(connection, row, step)
             self._check_alone(connection, row, walked)
             self._take(connection, row, before, walked, step, now)
+
+    def _give_again(
+        self, connection: Connection, row: cases.Row, before: Ticket, step: Step, now: int
+    ) -> tuple[cases.Row, Ticket]:
+        """An acceptance had not expired after all: its end is taken back, and whoever is asked meanwhile hears so."""
+        undo = Step(Verb.CORRECT, step.actor, now)
+        self._take(connection, row, before, advance(before, undo, now), undo, now)
+        row = self._ticket(connection, row.id)
+        return row, cases.ticket_of(connection, row)
 
     def _check(self, connection: Connection, row: cases.Row, step: Step) -> None:
         """What only the record knows: codes among the choices in use, and the other ticket."""
@@ -715,7 +730,7 @@ class Desk:
 
     def _tell_course(self, connection: Connection, row: cases.Row, what: Happening, now: int) -> None:
         """The customer hears of each turn of events once, and of another technician again."""
-        if what is Happening.CLOSED and row.resolved_at is None:
+        if what is Happening.CLOSED and (row.resolved_at is None or satisfaction.answered(connection, row.id)):
             return
         if what is Happening.ARRANGED and row.technician_id is None:
             return
@@ -811,7 +826,7 @@ class Desk:
     def withdraw(self, connection: Connection, row: cases.Row, at: int, now: int) -> None:
         """An acceptance led nowhere until then: the ticket is offered again, and its clocks run on as promised."""
         before = cases.ticket_of(connection, row)
-        step = Step(Verb.DECLINE, "desk", min(now, max(at, before.last_step_at, now - MAX_BACKDATING_MS)))
+        step = Step(Verb.DECLINE, DESK, min(now, max(at, before.last_step_at, now - MAX_BACKDATING_MS)))
         self._take(connection, row, before, advance(before, step, now), step, now)
 
     def _cross(self, connection: Connection, commitment: Commitment, now: int) -> None:
@@ -848,6 +863,9 @@ class Desk:
         facts, customer = self.ticket_facts(connection, ticket, now, opening.clocks if opening else None)
         if event.what is Happening.ARRANGED and customer is not None:
             facts = replace(facts, arrives=self.dispatching.arrival(connection, ticket, now))
+        dealt_with = event.what in (Happening.RESOLVED, Happening.CLOSED) and ticket.status in DEALT_WITH
+        if dealt_with and customer is not None:
+            satisfaction.ask(connection, ticket.id, customer.id, customer.lang, now)
         queued = notices.notices_for(
             event, facts, cases.load_people(connection), customer, now if next_try_at is None else next_try_at,
             self.addresses.room,
@@ -873,16 +891,18 @@ class Desk:
             ticket.technician_id, technician=known.technician or "", machines=self._machines(connection, ticket, now),
             ticket_url=f"{base}/tickets/{ticket.id}",
             machine_url=f"{base}/machines/{ticket.device_id}" if ticket.device_id else "",
-            customer_url=self._customer_url(known, now),
+            customer_url=(page := self._customer_url(known, ticket.id, now)),
+            rating_url=f"{page}/how" if page and ticket.status in DEALT_WITH else "",
         )  # fmt: skip
         has_customer = known.customer_id is not None
         return facts, notices.Customer(known.customer_id, known.email, known.lang) if has_customer else None
 
-    def _customer_url(self, known: cases.Row, now: int) -> str:
+    def _customer_url(self, known: cases.Row, ticket_id: int, now: int) -> str:
         signer = self.addresses.signer
         if known.customer_id is None or signer is None:
             return ""
-        return f"{self.addresses.public_url}/c/{customer_token(signer, known.customer_id, known.link_epoch, now)}"
+        token = customer_token(signer, known.customer_id, known.link_epoch, now)
+        return f"{self.addresses.public_url}/c/{token}/{ticket_id}"
 
     def _machines(self, connection: Connection, ticket: cases.Row, now: int) -> tuple[str, ...]:
         """Of a whole site's ticket: the machines that are silent."""

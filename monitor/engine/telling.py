@@ -17,7 +17,18 @@ from sqlalchemy.engine import Connection
 
 from monitor.desk import notices
 from monitor.desk.notices import Kind, Notice, Recipient, Text, addressed
-from monitor.desk.telling import Channel, Contact, Delivery, Hearer, How, Item, Policy, deliveries, shipped_policy
+from monitor.desk.telling import (
+    Channel,
+    Contact,
+    Delivery,
+    Hearer,
+    How,
+    Item,
+    Policy,
+    deliveries,
+    in_order,
+    shipped_policy,
+)
 from monitor.devices import Severity
 from monitor.notify.message import Bounced, Undelivered
 from monitor.store import notices as store
@@ -86,6 +97,27 @@ class Telling:
         said = {cause: place for place, cause in enumerate(fresh)}
         store.insert(connection, sorted(new, key=lambda row: said[row["cause"]]))
 
+    def test(
+        self, connection: Connection, to: Recipient, contact_id: int | None, text: Text, by: str, now: int
+    ) -> int:  # fmt: skip
+        """Queue a test by exactly this way, whatever the hour, and look for no other when it fails. `by`: who asked for
+        it (an actor). Answers the notice."""
+        one = addressed(to, f"{test_causes(by)}{now}", Kind.TEST, text, now, severity=Severity.ROUTINE)
+        how = "" if to.person_id is None else How.AT_ONCE
+        store.insert(connection, [{**_columns(one, now), "contact_id": contact_id, "how": how, "deliver_at": now}])
+        return store.of_cause(connection, one.cause)
+
+    def reach(self, connection: Connection, person_id: int) -> dict[Severity, list[Way]]:
+        """The ways to somebody that work, by how grave a matter is in the order in which they are tried."""
+        person = store.people(connection, [person_id]).get(person_id)
+        if person is None:
+            return {severity: [] for severity in Severity}
+        ways = self._ways(person, ())
+        contacts = self._hearer(person, ways.values()).contacts
+        return {
+            severity: [ways[one.id] for one in in_order(contacts, severity, self._policy)] for severity in Severity
+        }  # fmt: skip
+
     def given_up(
         self, connection: Connection, notice_id: int, error: Undelivered, now: int, *, final: bool = True
     ) -> None:
@@ -101,9 +133,10 @@ class Telling:
         if row.person_id is None:
             self._report_dead(connection, row, why, now)
             return
-        lost = store.carried(connection, notice_id) if row.kind == Kind.DIGEST else [row]
+        # Whoever asked for a test sees that it failed: by another way it would say nothing of this one.
+        lost = store.carried(connection, notice_id) if row.kind == Kind.DIGEST else [row] if _is_told(row) else []
         if isinstance(error, Bounced) and store.note_bounce(connection, row, why, now):
-            lost += store.waiting_for(connection, row.person_id, row.contact_id, now)
+            lost += filter(_is_told, store.waiting_for(connection, row.person_id, row.contact_id, now))
             self._report_dead(connection, row, why, now)
         way = OWN if row.contact_id is None else row.contact_id
         pending = [_again(one, way, why) for one in {one.id: one for one in lost}.values()]
@@ -211,7 +244,7 @@ class Telling:
     def _report_dead(self, connection: Connection, row: Any, why: str, now: int) -> None:
         """An address that cannot be reached, shown to operations at once."""
         log.error("contact_dead", notice=row.id, person=row.person_id, channel=row.channel)
-        if row.kind in ABOUT_TELLING and row.person_id is None:
+        if row.kind in (*ABOUT_TELLING, Kind.TEST) and row.person_id is None:
             return
         told = store.people(connection, [row.person_id]) if row.person_id is not None else {}
         name = told[row.person_id].name if told else store.customer_at(connection, row.recipient)
@@ -229,6 +262,16 @@ class Telling:
         told = [addressed(hearer, f"{kind}:{about}:{hearer.key}", kind, texts[hearer.lang], now, severity=severity)
                 for hearer in hearers]  # fmt: skip
         self.tell(connection, told, now)
+
+
+def test_causes(by: str) -> str:
+    """What the causes of somebody's tests begin with."""
+    return f"{Kind.TEST}:{by}:"
+
+
+def _is_told(row: Any) -> bool:
+    """Whether a notice is to reach its reader by whatever way."""
+    return bool(row.kind != Kind.TEST)
 
 
 def _columns(one: Notice, now: int) -> dict[str, Any]:

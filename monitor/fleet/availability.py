@@ -271,6 +271,18 @@ def month_pace(lately: Sequence[Spent], machines: int, now: int, timezone: str) 
     return pace(name, summed(lately[-over:]), machines, now, end_at)
 
 
+def month_course(lately: Sequence[Spent], machines: int, now: int, timezone: str) -> list[float]:
+    """What share of the present month's budget was left at the end of each of its days so far, today's as it is now;
+    nothing where there is no budget. Reckoned with the budget as it stands now, so that the last is `left_share`."""
+    budget_ms = month_pace(lately, machines, now, timezone).budget_ms
+    if not budget_ms:
+        return []
+    start_at, _ = month(month_of(now, timezone), timezone)
+    over = sum(day_at >= start_at for day_at in window(now, timezone))
+    not_good = accumulate(one.total - one.good for one in lately[-over:])
+    return [1 - spent_ms / budget_ms for spent_ms in not_good]
+
+
 def pace(month_name: str, spent: Spent, machines: int, now: int, end_at: int, target: float = TARGET) -> Pace:
     """The pace of a month that has `spent` so far; `machines` are counted on until it ends."""
     if not spent.total:

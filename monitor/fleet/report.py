@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from monitor.fleet.availability import DAY_MS, TARGET, month, month_of
+from monitor.fleet.satisfaction import TARGET as SATISFIED
 
 TREND_MONTHS = 12
 """So many months stand before the one that is told of."""
@@ -153,7 +154,8 @@ SPECS = (
     Spec("E6.spot_checks", 1.0, "drawn_machines"),
     Spec("E6.damage", None, "faults", "count"),
     Spec("P1", 1.0, "jobs"),
-    *_no_data("P2", "P3", "C1", "C2", "C3"),
+    Spec("P2", SATISFIED, "answers"),
+    *_no_data("P3", "C1", "C2", "C3"),
     *_no_data(*(f"K{n}" for n in range(1, 14))),
 )
 """Every row of the service standard, in its order; none is left out."""

@@ -6,7 +6,7 @@ contact's address may look like stands here, by channel; where a gateway is, and
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -97,3 +97,11 @@ def channels(settings: Settings) -> Mapping[str, Channel]:
     # What Apprise has to say of a failure holds addresses, and comes with the failure itself.
     logging.getLogger("apprise").setLevel(logging.CRITICAL)
     return found
+
+
+def introduce(ways: Mapping[str, Channel]) -> dict[str, tuple[str, Sequence[str]]]:
+    """What other processes may know of the ways: by name what carries it, and the rooms that people can choose."""
+    return {
+        name: (way.name, sorted(way.rooms) if isinstance(way, robot.Robot) else ())
+        for name, way in ways.items() if name != "log"
+    }  # fmt: skip

@@ -25,6 +25,8 @@ from monitor.desk import notices
 from monitor.devices import Severity
 from monitor.notify.channels import Channel
 from monitor.notify.message import Message, NotNow, Refused, Undelivered, Unreachable
+from monitor.store import notices as store
+from monitor.store.access import LINK_MINUTES
 from monitor.store.database import Database
 from monitor.store.schema import notice
 
@@ -127,6 +129,7 @@ class Outbox:
         Channels work side by side, so a slow webhook delays no e-mail.
         """
         orphaned = self._give_up_hopeless(now)
+        self._withdraw_stale(now)
         with ThreadPoolExecutor(len(self._channels) or 1, "notices") as threads:
             rounds = list(threads.map(lambda name: self._deliver(name, now, limit), self._channels))
         return Delivered(*map(sum, zip(Delivered(failed=orphaned), *rounds, strict=True)))
@@ -230,6 +233,7 @@ class Outbox:
             )
         with self._database.begin() as connection:
             ours_still = connection.execute(told).rowcount == 1
+            store.forget_secrets(connection, claimed.message.notice_id)
             self._mark_carried(connection, claimed, channel, error, now)
             if error is not None and ours_still and (after.gives_up or claimed.tries == HASTE_TRIES):
                 self._given_up(connection, claimed.message.notice_id, error, now, final=after.gives_up)
@@ -248,6 +252,16 @@ class Outbox:
             connection.execute(theirs.values(status="sent", sent_at=now, last_error="", channel=name))
         elif _is_last(claimed, error):
             connection.execute(theirs.where(notice.c.status == "queued").values(status="failed"))
+
+    def _withdraw_stale(self, now: int) -> None:
+        """A link that signs in is sent no more, and not kept, once it has expired."""
+        since = now - LINK_MINUTES * 60_000
+        with self._database.connect() as connection:
+            if not store.stale_secrets(connection, since, now):
+                return
+        with self._database.begin() as connection:
+            number = store.withdraw_stale_secrets(connection, since, now)
+        log.warning("sign_in_links_not_sent", number=number)
 
     def _give_up_hopeless(self, now: int) -> int:
         """Fail what no round would ever take: channels that are not there any more, and notices whose senders died
@@ -272,6 +286,7 @@ class Outbox:
                 sa.or_(notice.c.id == notice_id, notice.c.gathered_in == notice_id), notice.c.status == "queued"
             )
             connection.execute(failed.values(status="failed", claimed_until=None, last_error=why))
+            store.forget_secrets(connection, notice_id)
             self._given_up(connection, notice_id, Refused(why), now, final=True)
         return 1
 

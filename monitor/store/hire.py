@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from monitor.store import schema
-from monitor.store.database import Database
+from monitor.store.database import Database, runs
 from monitor.store.registry import (
     LANGS,
     Conflict,
@@ -165,6 +165,20 @@ class Hire:
 def customers(connection: Connection, *, after: int = 0, limit: int) -> list[Row]:
     c = schema.customer.c
     return list(connection.execute(sa.select(schema.customer).where(c.id > after).order_by(c.id).limit(limit)))
+
+
+def customer(connection: Connection, customer_id: int) -> Row | None:
+    c = schema.customer.c
+    return connection.execute(sa.select(schema.customer).where(c.id == customer_id)).first()
+
+
+def on_hire(connection: Connection, now: int) -> dict[int, int]:
+    """How many machines each customer has on hire now."""
+    c = schema.rental.c
+    rows = connection.execute(
+        sa.select(c.customer_id, sa.func.count()).where(runs(c, now)).group_by(c.customer_id)
+    )  # fmt: skip
+    return {row[0]: row[1] for row in rows}
 
 
 def contracts(

@@ -46,12 +46,14 @@ def one(connection: Connection, inspection_id: int, *, locked: bool = False) -> 
 
 def listed(
     connection: Connection, *, device_id: str | None = None, rental_id: int | None = None, kind: Kind | None = None,
-    before: int | None = None, limit: int,
+    passed: bool | None = None, before: int | None = None, limit: int,
 ) -> list[Row]:  # fmt: skip
-    """Inspections, the newest first; voided ones too."""
+    """Inspections, the newest first; voided ones too, but where it is asked whether they were `passed`."""
     c = schema.inspection.c
     wanted = [column == value for column, value in ((c.device_id, device_id), (c.rental_id, rental_id), (c.kind, kind))
               if value is not None]  # fmt: skip
+    if passed is not None:
+        wanted += [c.passed.is_(passed), c.voided_at.is_(None)]
     statement = _beside().where(*wanted).order_by(c.id.desc()).limit(limit)
     return list(connection.execute(statement if before is None else statement.where(c.id < before)))
 
@@ -224,6 +226,13 @@ def drawn(connection: Connection, month: str) -> Row | None:
     return connection.execute(sa.select(schema.spot_check_draw).where(c.month == month)).first()
 
 
+def draws(connection: Connection, *, before: str | None = None, limit: int) -> list[Row]:
+    """(month, at, frame, machines) of the draws that there were, the newest first."""
+    c = schema.spot_check_draw.c
+    statement = sa.select(c.month, c.at, c.frame, c.machines).order_by(c.month.desc()).limit(limit)
+    return list(connection.execute(statement if before is None else statement.where(c.month < before)))
+
+
 def insert_draw(connection: Connection, draw: Draw) -> int:
     d = schema.spot_check_draw
     values = {
@@ -235,9 +244,13 @@ def insert_draw(connection: Connection, draw: Draw) -> int:
 
 
 def orders_of(connection: Connection, draw_id: int) -> list[Row]:
-    """The work orders of a draw, by machine."""
-    w = schema.work_order.c
-    return list(connection.execute(sa.select(schema.work_order).where(w.draw_id == draw_id).order_by(w.device_id)))
+    """The work orders of a draw by machine, each with its model, where it stands, and who is to look at it."""
+    w, d, s, p = schema.work_order.c, schema.device.c, schema.site.c, schema.person.c
+    return list(connection.execute(
+        sa.select(schema.work_order, d.profile, s.name.label("site_name"), p.name.label("assignee_name"))
+        .join(schema.device, d.device_id == w.device_id).outerjoin(schema.site, s.id == d.site_id)
+        .outerjoin(schema.person, p.id == w.assignee_id).where(w.draw_id == draw_id).order_by(w.device_id)
+    ))  # fmt: skip
 
 
 def open_spot_check(connection: Connection, device_id: str) -> Row | None:

@@ -403,6 +403,21 @@ def spent(
     return {group: Spent(*(times[condition] for condition in Condition)) for group, times in found.items()}
 
 
+def lately(connection: Connection, device_ids: Collection[str], since_at: int) -> dict[str, list[Row]]:
+    """Of each of these machines its time since then as it is known now: rows of (device_id, from_at, to_at, condition),
+    in order."""
+    c = schema.fleet_interval.c
+    rows = connection.execute(
+        sa.select(c.device_id, c.from_at, c.to_at, c.condition)
+        .where(c.device_id.in_(device_ids), sa.or_(c.to_at.is_(None), c.to_at > since_at), c.superseded_at.is_(None))
+        .order_by(c.device_id, c.from_at)
+    )  # fmt: skip
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.device_id].append(row)
+    return found
+
+
 def intervals(
     connection: Connection, device_id: str, start_at: int, end_at: int, as_of: int, limit: int, after: int | None = None
 ) -> Sequence[Row]:

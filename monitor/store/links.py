@@ -72,3 +72,9 @@ def label_epoch(connection: Connection, device_id: str) -> int | None:
         sa.select(c.label_epoch).where(c.device_id == device_id, c.retired_at.is_(None))
     ).scalar()
     return found
+
+
+def customer_name(connection: Connection, customer_id: int) -> str:
+    """'' where there is no such customer."""
+    c = schema.customer.c
+    return str(connection.execute(sa.select(c.name).where(c.id == customer_id)).scalar() or "")

@@ -397,8 +397,8 @@ def drop_due(connection: Connection, gone: Iterable[tuple[str, str]]) -> None:
 
 def listed(
     connection: Connection, now: int, *, state: str | None = None, site_id: int | None = None,
-    profile: str | None = None, device_id: str | None = None, after: tuple[int, str, str] | None = None,
-    limit: int | None,
+    profile: str | None = None, device_id: str | None = None, assignee_id: int | None = None,
+    after: tuple[int, str, str] | None = None, limit: int | None,
 ) -> Sequence[Row]:  # fmt: skip
     """What is due on machines in use, by when, with their site and the open order of it; filtered."""
     m, d, s, w = schema.maintenance_due.c, schema.device.c, schema.site.c, schema.work_order.c
@@ -414,7 +414,7 @@ def listed(
         .outerjoin(schema.person, schema.person.c.id == w.assignee_id)
         .where(d.retired_at.is_(None)).order_by(m.due_at, m.device_id, m.plan).limit(limit)
     )  # fmt: skip
-    wanted = ((d.site_id, site_id), (d.profile, profile), (m.device_id, device_id))
+    wanted = ((d.site_id, site_id), (d.profile, profile), (m.device_id, device_id), (w.assignee_id, assignee_id))
     statement = statement.where(*(column == value for column, value in wanted if value is not None))
     if state is not None:
         statement = statement.where(*_in_state(state, now))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from monitor.desk.notices import SECRET
 from monitor.desk.telling import Delivery, How
 from monitor.store import schema
 from monitor.store.database import insert_new
@@ -123,6 +124,34 @@ def load(connection: Connection, notice_id: int) -> Row:
     return connection.execute(sa.select(schema.notice).where(schema.notice.c.id == notice_id)).one()
 
 
+FORGOTTEN = {"body": "", "html": "", "link": ""}
+
+
+def forget_secrets(connection: Connection, notice_id: int) -> None:
+    """What a notice said is not kept where it is a secret and the notice goes nowhere any more."""
+    c = schema.notice.c
+    over = c.id == notice_id, c.kind.in_(SECRET), c.status != "queued"
+    connection.execute(sa.update(schema.notice).where(*over).values(**FORGOTTEN))
+
+
+def stale_secrets(connection: Connection, since: int, now: int) -> list[int]:
+    """Notices with a secret that have waited from before `since` on, and are not on their way."""
+    return list(connection.scalars(sa.select(schema.notice.c.id).where(*_stale(since, now))))
+
+
+def withdraw_stale_secrets(connection: Connection, since: int, now: int) -> int:
+    """These are sent no more: what they say is worth nothing by now. Answers how many they were."""
+    late = sa.update(schema.notice).where(*_stale(since, now))
+    return connection.execute(late.values(status="withdrawn", last_error="too late to be of use", **FORGOTTEN)).rowcount
+
+
+def _stale(since: int, now: int) -> tuple[sa.ColumnElement[bool], ...]:
+    c = schema.notice.c
+    free = sa.or_(c.claimed_until.is_(None), c.claimed_until <= now)
+    # In these words the index of what is queued serves.
+    return c.status == sa.literal_column("'queued'"), c.kind.in_(SECRET), c.queued_at <= since, free
+
+
 def carried(connection: Connection, notice_id: int) -> list[Row]:
     """What a message that was given up had gathered."""
     c = schema.notice.c
@@ -185,3 +214,68 @@ def customer_at(connection: Connection, address: str) -> str:
     """Whose office has this address; '' where it is nobody's that we know."""
     c = schema.customer.c
     return connection.execute(sa.select(c.name).where(c.email == address).limit(1)).scalar() or ""
+
+
+def of_cause(connection: Connection, cause: str) -> int:
+    """The row of a cause that is there."""
+    found: int = connection.execute(sa.select(schema.notice.c.id).where(schema.notice.c.cause == cause)).scalar_one()
+    return found
+
+
+# --- how the ways stand --------------------------------------------------------------------------------------------
+
+
+def say_channels(connection: Connection, channels: Mapping[str, tuple[str, Sequence[str]]], now: int) -> None:
+    """These are the ways out that there are: by name what carries it, and the rooms that it knows."""
+    connection.execute(sa.delete(schema.notice_channel))
+    if channels:
+        rows = [{"name": name, "carrier": carrier, "rooms": list(rooms), "since_at": now}
+                for name, (carrier, rooms) in channels.items()]  # fmt: skip
+        connection.execute(sa.insert(schema.notice_channel), rows)
+
+
+def channels(connection: Connection) -> list[Row]:
+    """Those that whoever delivers last said it has."""
+    return list(connection.execute(sa.select(schema.notice_channel).order_by(schema.notice_channel.c.name)))
+
+
+def tally(connection: Connection, since: int, newest: int) -> list[Row]:
+    """By channel what became of the notices queued since, at most the newest so many: rows of (channel, sent, failed,
+    queued, sent_at)."""
+    c = schema.notice.c
+    lately = sa.select(c.channel, c.status, c.sent_at, c.queued_at).where(c.gathered_in.is_(None))
+    one = lately.order_by(c.id.desc()).limit(newest).subquery().c
+    counts = [sa.func.count().filter(one.status == status).label(status) for status in ("sent", "failed", "queued")]
+    return list(
+        connection.execute(
+            sa.select(one.channel, *counts, sa.func.max(one.sent_at).label("sent_at"))
+            .where(one.queued_at >= since).group_by(one.channel)
+        )
+    )  # fmt: skip
+
+
+def last_failures(connection: Connection, newest: int) -> dict[str, Row]:
+    """The latest notice of each channel that was given up, or failed a try, among the newest so many."""
+    c = schema.notice.c
+    one = sa.select(c.id, c.channel, c.last_error, c.queued_at).order_by(c.id.desc()).limit(newest).subquery()
+    rows = connection.execute(sa.select(one).where(one.c.last_error != "").order_by(one.c.id))
+    return {row.channel: row for row in rows}
+
+
+def bounced(connection: Connection, limit: int) -> list[Row]:
+    """Contacts that do not work, with whose they are, the latest first."""
+    c, p = schema.contact.c, schema.person.c
+    return list(
+        connection.execute(
+            sa.select(schema.contact, p.name).join(schema.person, p.id == c.person_id)
+            .where(c.bounced_at.is_not(None), p.disabled_at.is_(None)).order_by(c.bounced_at.desc()).limit(limit)
+        )
+    )  # fmt: skip
+
+
+def begun_with(connection: Connection, causes: str, newest: int, limit: int) -> list[Row]:
+    """Notices whose cause begins so, the newest first, among the newest so many of all."""
+    c = schema.notice.c
+    last = sa.select(sa.func.max(c.id)).scalar_subquery()
+    found = sa.select(schema.notice).where(c.id > last - newest, c.cause.startswith(causes, autoescape=True))
+    return list(connection.execute(found.order_by(c.id.desc()).limit(limit)))

@@ -15,9 +15,10 @@ from sqlalchemy.engine import Connection
 from monitor.desk import rota
 from monitor.desk.dispatch import Certificate, Position, position_of
 from monitor.desk.rota import Absence, Override, Rotation, Worker, WorkingHours
-from monitor.store import schema
+from monitor.store import passwords, schema, second_factor
+from monitor.store.access import end_other_sessions
 from monitor.store.database import Database
-from monitor.store.registry import ROLES, Refused, check_text, raise_version, refuse_stale, tag_of, write_audit
+from monitor.store.registry import LANGS, ROLES, Refused, check_text, raise_version, refuse_stale, tag_of, write_audit
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -150,6 +151,23 @@ class People:
             after = {"timezone": timezone, "home_known": home is not None}
             self._note(connection, "home_set", person_id, after, now)
 
+    def set_reading(
+        self, person_id: int, now: int, *, lang: str | None = None, timezone: str | None = None
+    ) -> None:  # fmt: skip
+        """How somebody wants to read and be told: the language, and the zone ('': the company's) which is also that of
+        their hours. None: as it was."""
+        if lang is not None and lang not in LANGS:
+            raise Refused(f"lang {lang!r}: allowed are {', '.join(LANGS)}")
+        if timezone:
+            _check_zone(timezone)
+        wished = {"lang": lang, "timezone": timezone}
+        values = {name: value for name, value in wished.items() if value is not None}
+        with self.database.begin() as connection:
+            _existing(connection, person_id, None)
+            if values:
+                connection.execute(sa.update(schema.person).where(schema.person.c.id == person_id).values(**values))
+                self._note(connection, "reading_set", person_id, values, now)
+
     def add_absence(
         self, person_id: int, from_at: int, until_at: int, reason: str, now: int, *, seen: str | None = None
     ) -> int:  # fmt: skip
@@ -181,6 +199,10 @@ class People:
             connection.execute(
                 sa.update(schema.person).where(c.id == person_id, c.disabled_at.is_(None)).values(disabled_at=now)
             )
+            # Nothing of how they came in is kept of who comes in no more.
+            passwords.remove_password(connection, person_id)
+            second_factor.turn_off(connection, person_id, now, self.actor)
+            end_other_sessions(connection, person_id, "", self.actor, now)
             self._note(connection, "person_disabled", person_id, {}, now)
 
     def _replace(
@@ -389,6 +411,63 @@ def parts_of(connection: Connection, person_id: int) -> dict[str, Sequence[Row]]
 def person_tag(row: Row | None, parts: Mapping[str, Sequence[Row]]) -> str:
     """A person with all that is kept of them, as a short hash (ETag)."""
     return tag_of(row or (), *(one for part in parts.values() for one in part))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How somebody stands now, for a list of people."""
+
+    certified: tuple[str, ...] = ()
+    """The models that they may work on."""
+    lapses_at: int | None = None
+    """When the first of their certificates ends, or ended."""
+    contacts: int = 0
+    bounced: int = 0
+    absent_until: int | None = None
+
+
+def standings(connection: Connection, now: int) -> dict[int, Standing]:
+    """How everybody stands; who has nothing of all this is not there."""
+    c, k, a = schema.certificate.c, schema.contact.c, schema.absence.c
+    models: dict[int, list[Row]] = {}
+    for row in connection.execute(sa.select(schema.certificate).order_by(c.person_id, c.profile)):
+        models.setdefault(row.person_id, []).append(row)
+    ways = connection.execute(
+        sa.select(k.person_id, sa.func.count(), sa.func.count(k.bounced_at)).group_by(k.person_id)
+    )
+    contacts = {person_id: (number, bounced) for person_id, number, bounced in ways}
+    rows = connection.execute(
+        sa.select(a.person_id, sa.func.max(a.until_at)).where(a.from_at <= now, a.until_at > now).group_by(a.person_id)
+    )
+    absent = {row[0]: row[1] for row in rows}
+    return {
+        one: Standing(
+            tuple(row.profile for row in models.get(one, ()) if _is_valid(row, now)),
+            min((row.until_at for row in models.get(one, ()) if row.until_at is not None), default=None),
+            *contacts.get(one, (0, 0)), absent.get(one),
+        )
+        for one in {*models, *contacts, *absent}
+    }  # fmt: skip
+
+
+def _is_valid(certificate: Row, now: int) -> bool:
+    return certificate.since_at <= now and (certificate.until_at is None or certificate.until_at > now)
+
+
+def contacts_by_channel(connection: Connection) -> dict[str, int]:
+    """How many contacts that work people who have not left have, by channel."""
+    k, p = schema.contact.c, schema.person.c
+    working = k.bounced_at.is_(None), p.disabled_at.is_(None)
+    rows = connection.execute(
+        sa.select(k.channel, sa.func.count()).join(schema.person, p.id == k.person_id).where(*working)
+        .group_by(k.channel)
+    )  # fmt: skip
+    return {row[0]: row[1] for row in rows}
+
+
+def lock(connection: Connection, person_id: int) -> None:
+    """One at a time does something for this person."""
+    connection.execute(sa.select(schema.person.c.id).where(schema.person.c.id == person_id).with_for_update())
 
 
 def person_row(connection: Connection, person_id: int) -> Row | None:

@@ -82,7 +82,7 @@ def devices(
     limit: int,
 ) -> Rows:
     """Machines that are not retired, by id, each with its condition, its site and its running rental."""
-    statement = _machines(scope).where(device.c.retired_at.is_(None)).order_by(device.c.device_id).limit(limit)
+    statement = machines_seen(scope).where(device.c.retired_at.is_(None)).order_by(device.c.device_id).limit(limit)
     if site_id is not None:
         statement = statement.where(device.c.site_id == site_id)
     if profile is not None:
@@ -96,22 +96,42 @@ def devices(
 
 def tally(connection: Connection, scope: Scope) -> Rows:
     """How many machines there are of each profile, site and condition, on hire or not: `hired`, `number`."""
-    one = _machines(scope).where(device.c.retired_at.is_(None)).subquery()
+    one = machines_seen(scope).where(device.c.retired_at.is_(None)).subquery()
     groups = (one.c.profile, one.c.site_id, one.c.site_name, one.c.condition, one.c.rental_id.is_not(None))
     columns = (*groups[:4], groups[4].label("hired"), func.count().label("number"))
     return connection.execute(select(*columns).group_by(*groups).order_by(one.c.profile, one.c.site_name)).all()
 
 
+def squares(connection: Connection, scope: Scope, site_ids: Collection[int | None], each: int) -> Rows:
+    """The machines of these sites (None: those of no site), at most so many of each: the worst first, those not on hire
+    last. Rows of (device_id, profile, site_id, condition, hired)."""
+    one = machines_seen(scope).where(device.c.retired_at.is_(None), _at_sites(site_ids)).subquery()
+    hired = one.c.rental_id.is_not(None)
+    gravity = case({"bad": 0, "unknown": 1}, value=one.c.condition, else_=2)
+    place = func.row_number().over(partition_by=one.c.site_id, order_by=(hired.desc(), gravity, one.c.device_id))
+    c = one.c
+    ranked = select(
+        c.device_id, c.profile, c.site_id, c.condition, hired.label("hired"), place.label("rank")
+    ).subquery()
+    statement = select(*list(ranked.c)[:5]).where(ranked.c.rank <= each).order_by(ranked.c.site_id, ranked.c.rank)
+    return connection.execute(statement).all()
+
+
+def _at_sites(site_ids: Collection[int | None]) -> ColumnElement[bool]:
+    named = device.c.site_id.in_([one for one in site_ids if one is not None])
+    return or_(named, device.c.site_id.is_(None)) if None in site_ids else named
+
+
 def not_reporting(connection: Connection, scope: Scope) -> int:
     """How many machines are silent or were never heard, bad ones too: those that are bad count as bad only."""
-    one = _machines(scope).where(device.c.retired_at.is_(None), unheard).subquery()
+    one = machines_seen(scope).where(device.c.retired_at.is_(None), unheard).subquery()
     number: int = connection.execute(select(func.count()).select_from(one)).scalar_one()
     return number
 
 
 def device_row(connection: Connection, scope: Scope, device_id: str) -> AnyRow | None:
     """One machine, or None where there is none that the asker may see."""
-    return connection.execute(_machines(scope).where(device.c.device_id == device_id)).one_or_none()
+    return connection.execute(machines_seen(scope).where(device.c.device_id == device_id)).one_or_none()
 
 
 def open_faults(connection: Connection, device_id: str, since: int = 0) -> Rows:
@@ -119,6 +139,14 @@ def open_faults(connection: Connection, device_id: str, since: int = 0) -> Rows:
         fault.c.device_id == device_id, fault.c.cleared_at.is_(None), fault.c.opened_at >= since
     )
     return connection.execute(statement.order_by(fault.c.opened_at, fault.c.id)).all()
+
+
+def faults_between(connection: Connection, device_id: str, start_at: int, end_at: int, limit: int) -> Rows:
+    """Faults of a machine that were open at some moment of [start_at, end_at), the newest first."""
+    f = fault.c
+    touches = f.occurred_at < end_at, or_(f.cleared_at.is_(None), f.cleared_at > start_at)
+    statement = select(fault).where(f.device_id == device_id, *touches)
+    return connection.execute(statement.order_by(f.occurred_at.desc(), f.id.desc()).limit(limit)).all()
 
 
 def completeness(connection: Connection, device_id: str) -> tuple[int, int]:
@@ -150,7 +178,7 @@ def _rental_now(now: int) -> ScalarSelect[int]:
     return latest.order_by(r.c.starts_at.desc(), r.c.id.desc()).limit(1).correlate(device).scalar_subquery()
 
 
-def _machines(scope: Scope) -> Select[*tuple[Any, ...]]:
+def machines_seen(scope: Scope) -> Select[*tuple[Any, ...]]:
     statement = (
         select(
             device,
@@ -173,44 +201,96 @@ def _machines(scope: Scope) -> Select[*tuple[Any, ...]]:
 # --- tickets -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which tickets are asked for. What is left out asks for all."""
+
+    device_id: str | None = None
+    statuses: Collection[str] = ()
+    severity: str | None = None
+    site_id: int | None = None
+    technician_id: int | None = None
+    unassigned: bool = False
+    """Those that nobody has; what is resolved needs nobody."""
+    due_until: int | None = None
+    """Their first running clock is due by then, or was."""
+    ids: Collection[int] | None = None
+
+
+EVERY_TICKET = Wanted()
+
+
+def _where(wanted: Wanted) -> list[ColumnElement[bool]]:
+    c = ticket.c
+    found: list[ColumnElement[bool]] = []
+    for column, value in ((c.device_id, wanted.device_id), (c.severity, wanted.severity),
+                          (site.c.id, wanted.site_id), (c.technician_id, wanted.technician_id)):  # fmt: skip
+        if value is not None:
+            found.append(column == value)
+    if wanted.statuses:
+        found.append(c.status.in_(wanted.statuses))
+    if wanted.unassigned:
+        found.append(UNASSIGNED)
+    if wanted.ids is not None:
+        found.append(c.id.in_(wanted.ids))
+    if wanted.due_until is not None:
+        found.append(c.due_at <= wanted.due_until)
+    return found
+
+
+UNASSIGNED = and_(ticket.c.technician_id.is_(None), ticket.c.status.not_in(("resolved", "closed", "cancelled")))
+
+
 def tickets(
     connection: Connection,
     scope: Scope,
     *,
-    device_id: str | None = None,
-    statuses: Collection[str] = (),
+    wanted: Wanted = EVERY_TICKET,
     before: int | None = None,
     limit: int,
 ) -> Rows:
     """Tickets, the newest first."""
-    statement = _tickets(scope).order_by(ticket.c.id.desc()).limit(limit)
-    if device_id is not None:
-        statement = statement.where(ticket.c.device_id == device_id)
-    if statuses:
-        statement = statement.where(ticket.c.status.in_(statuses))
+    statement = tickets_seen(scope).where(*_where(wanted)).order_by(ticket.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(ticket.c.id < before)
     return connection.execute(statement).all()
 
 
-def pressing_tickets(connection: Connection, scope: Scope, *, device_id: str | None = None, limit: int) -> Rows:
+def pressing_tickets(
+    connection: Connection, scope: Scope, *, device_id: str | None = None, wanted: Wanted = EVERY_TICKET, limit: int
+) -> Rows:  # fmt: skip
     """Open tickets, the one with the least time left first; those without a running clock last, by severity."""
     gravity = case({severity.value: n for n, severity in enumerate(Severity)}, value=ticket.c.severity)
-    statement = _tickets(scope).where(NOT_ENDED)
+    statement = tickets_seen(scope).where(NOT_ENDED, *_where(wanted))
     if device_id is not None:
         statement = statement.where(ticket.c.device_id == device_id)
     c = ticket.c
     # Two statements, for each finds its own by an index, and together they would sort all that is open.
     pressing = statement.where(c.due_at.is_not(None)).order_by(c.due_at, gravity, c.id).limit(limit)
     rows = list(connection.execute(pressing))
-    if len(rows) < limit:
+    if len(rows) < limit and wanted.due_until is None:
         others = statement.where(c.due_at.is_(None)).order_by(gravity, c.id).limit(limit - len(rows))
         rows += connection.execute(others)
     return rows
 
 
+def tally_tickets(connection: Connection, scope: Scope) -> Rows:
+    """How many tickets are open of each status, severity, site and technician. Rows of (status, severity, place_id,
+    site_name, technician_id, count)."""
+    one = tickets_seen(scope).where(NOT_ENDED).subquery().c
+    groups = one.status, one.severity, one.place_id, one.site_name, one.technician_id
+    return connection.execute(select(*groups, func.count().label("count")).group_by(*groups)).all()
+
+
+def due_by(connection: Connection, until: int) -> int:
+    """How many open tickets have their first running clock due by then, or past."""
+    statement = select(func.count()).select_from(ticket).where(NOT_ENDED, ticket.c.due_at <= until)
+    number: int = connection.execute(statement).scalar_one()
+    return number
+
+
 def ticket_row(connection: Connection, scope: Scope, ticket_id: int) -> AnyRow | None:
-    return connection.execute(_tickets(scope).where(ticket.c.id == ticket_id)).one_or_none()
+    return connection.execute(tickets_seen(scope).where(ticket.c.id == ticket_id)).one_or_none()
 
 
 def commitments(connection: Connection, ticket_ids: Iterable[int]) -> dict[int, list[AnyRow]]:
@@ -262,11 +342,12 @@ def steps(connection: Connection, ticket_id: int) -> Rows:
     return connection.execute(statement.order_by(step.c.happened_at, step.c.id)).all()
 
 
-def _tickets(scope: Scope) -> Select[*tuple[Any, ...]]:
+def tickets_seen(scope: Scope) -> Select[*tuple[Any, ...]]:
     statement = (
         select(
             ticket,
             device.c.profile,
+            site.c.id.label("place_id"),
             site.c.name.label("site_name"),
             func.coalesce(site.c.remote, False).label("remote"),
             customer.c.name.label("customer_name"),
@@ -331,13 +412,19 @@ def open_tickets(connection: Connection, scope: Scope) -> OpenTickets:
 # --- registers -----------------------------------------------------------------------------------------------------
 
 
-def rentals(connection: Connection, scope: Scope, *, before: int | None = None, limit: int) -> Rows:
+def rentals(
+    connection: Connection, scope: Scope, *, customer_id: int | None = None, device_id: str | None = None,
+    before: int | None = None, limit: int,
+) -> Rows:  # fmt: skip
     """Rentals with their customers, the newest first. A customer sees those that run now."""
     statement = select(rental, customer.c.name.label("customer_name")).join(
         customer, customer.c.id == rental.c.customer_id
     )
     if scope.customer_id is not None:
         statement = statement.where(rental.c.customer_id == scope.customer_id, _running(scope.now))
+    for column, value in ((rental.c.customer_id, customer_id), (rental.c.device_id, device_id)):
+        if value is not None:
+            statement = statement.where(column == value)
     if before is not None:
         statement = statement.where(rental.c.id < before)
     return connection.execute(statement.order_by(rental.c.id.desc()).limit(limit)).all()
@@ -380,17 +467,33 @@ def notices(
 
 
 def rejections(
-    connection: Connection, *, device_id: str | None = None, before: int | None = None, limit: int, excerpt_bytes: int
-) -> Rows:
+    connection: Connection, *, device_id: str | None = None, reason: str | None = None, before: int | None = None,
+    limit: int, excerpt_bytes: int,
+) -> Rows:  # fmt: skip
     """What broke the wire contract, the newest first, each with the beginning of its payload."""
     excerpt = func.substr(rejected.c.payload, 1, excerpt_bytes).label("excerpt")
     columns = [column for column in rejected.c if column is not rejected.c.payload]
     statement = select(*columns, excerpt).order_by(rejected.c.id.desc()).limit(limit)
-    if device_id is not None:
-        statement = statement.where(rejected.c.device_id == device_id)
+    for column, value in ((rejected.c.device_id, device_id), (rejected.c.reason, reason)):
+        if value is not None:
+            statement = statement.where(column == value)
     if before is not None:
         statement = statement.where(rejected.c.id < before)
     return connection.execute(statement).all()
+
+
+def rejections_by_reason(connection: Connection, since: int, newest: int) -> Rows:
+    """How many messages were rejected since, by reason and the commonest first: rows of (reason, number, machines,
+    last_at). At most the newest so many are looked at: in a storm nobody counts further."""
+    c = rejected.c
+    lately = select(c.reason, c.device_id, c.received_at).order_by(c.id.desc()).limit(newest).subquery().c
+    # Under '' come those of which nobody knows whose they are.
+    whose = func.count(func.nullif(lately.device_id, "").distinct()).label("machines")
+    statement = select(
+        lately.reason, func.count().label("number"), whose, func.max(lately.received_at).label("last_at")
+    )
+    counted = statement.where(lately.received_at >= since).group_by(lately.reason)
+    return connection.execute(counted.order_by(func.count().desc(), lately.reason)).all()
 
 
 # --- what pages follow ---------------------------------------------------------------------------------------------

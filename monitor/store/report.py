@@ -93,7 +93,7 @@ def facts(connection: Connection, asked: Asked, calendar: CalendarOf) -> Facts:
     tallies |= {
         "E4": _maintenance(connection, asked), "E5": _files(connection, asked),
         "E6.spot_checks": _spot_checks(connection, asked), "E6.damage": _damage(connection, asked),
-        "P1": _certified(connection, asked),
+        "P1": _certified(connection, asked), "P2": _satisfaction(connection, asked),
     }  # fmt: skip
     breaches = {
         code: _breaches(connection, asked, code, reckoned)
@@ -698,11 +698,59 @@ def _job_cases(
     return found
 
 
+# --- satisfaction (P2) ---------------------------------------------------------------------------------------------
+
+
+def _answers(asked: Asked, *wanted: Clause) -> sa.Select[Any]:
+    """Who was asked in the months, each with the answer as it stood at `as_of`: one that came later, or took another's
+    place later, was not there yet."""
+    own, before = schema.satisfaction.c, schema.satisfaction.alias("before").c
+    another = sa.exists().where(
+        before.ticket_id == own.ticket_id, before.customer_id == own.customer_id, before.id < own.id
+    )
+    stood = sa.and_(own.answered_at <= asked.as_of, sa.or_(own.replaced_at.is_(None), own.replaced_at > asked.as_of))
+    awaited = sa.and_(sa.or_(own.answered_at.is_(None), own.answered_at > asked.as_of), sa.not_(another))
+    verdict = sa.case((awaited, OPEN), (own.score == 1, KEPT), else_=MISSED)
+    return sa.select(
+        own.id, verdict.label("verdict"), own.asked_at, own.ticket_id, t.device_id
+    ).join(schema.ticket, t.id == own.ticket_id).where(sa.or_(stood, awaited), *wanted)  # fmt: skip
+
+
+def _satisfaction(connection: Connection, asked: Asked) -> list[Tally]:
+    """By the month in which a customer was asked: those who answered, and those of them who are satisfied."""
+    each = _answers(asked, asked.within(schema.satisfaction.c.asked_at)).subquery().c
+    rows = sa.select(asked.place(each.asked_at).label("month"), each.verdict).subquery().c
+    grouped = sa.select(rows.month, rows.verdict, sa.func.count()).group_by(rows.month, rows.verdict)
+    counts: dict[tuple[int, str], int] = {
+        (number, verdict): count for number, verdict, count in connection.execute(grouped)
+    }
+    return [
+        Tally(counts.get((n, KEPT), 0) + counts.get((n, MISSED), 0), counts.get((n, KEPT), 0), counts.get((n, OPEN), 0))
+        for n in range(len(asked.over.names))
+    ]  # fmt: skip
+
+
+def _answer_cases(
+    connection: Connection, asked: Asked, after: int | str | None, limit: int, missed: bool
+) -> list[Case]:  # fmt: skip
+    own = schema.satisfaction.c
+    above = after if isinstance(after, int) else 0
+    rows = _answers(asked, asked.told(own.asked_at), own.id > above).subquery().c
+    statement = sa.select(*rows).order_by(rows.id).limit(limit)
+    found = connection.execute(statement.where(rows.verdict == MISSED) if missed else statement)
+    return [
+        Case(row.id, row.verdict, row.asked_at, row.ticket_id, row.device_id,
+             what="not_satisfied" if row.verdict == MISSED else "")
+        for row in found
+    ]  # fmt: skip
+
+
 # --- cases by row --------------------------------------------------------------------------------------------------
 
 CASES: Mapping[str, Callable[[Connection, Asked, int | str | None, int, bool], list[Case]]] = {
     "E2": partial(_rental_cases, "E2"), "E3": partial(_rental_cases, "E3"), "E5": partial(_rental_cases, "E5"),
     "E4": _maintenance_cases, "E6.spot_checks": _drawn_cases, "E6.damage": _damage_cases, "P1": _job_cases,
+    "P2": _answer_cases,
 }  # fmt: skip
 
 

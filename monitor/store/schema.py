@@ -603,6 +603,32 @@ ticket_link = Table(
     CheckConstraint("kind IN ('related', 'returned', 'merged')", name="kind"),
 )
 
+STANDING = "replaced_at IS NULL"
+
+# "How was it?" (P2): asked once of a ticket's customer, when it was dealt with. Another answer is a row of its own, so
+# that every figure can be asked as of a moment; the words of the one before go.
+satisfaction = Table(
+    "satisfaction",
+    metadata,
+    _serial(),
+    Column("ticket_id", ForeignKey("ticket.id"), nullable=False),
+    Column("customer_id", ForeignKey("customer.id"), nullable=False),
+    _at("asked_at", optional=False),
+    # 1: satisfied, 0: not; null: not answered yet.
+    Column("score", Integer, nullable=True),
+    Column("words", Text, nullable=False, default=""),
+    _at("answered_at"),
+    _at("replaced_at"),
+    # In which it was asked, and then answered.
+    Column("lang", String(8), nullable=False),
+    CheckConstraint("score IN (0, 1)", name="score"),
+    CheckConstraint("(score IS NULL) = (answered_at IS NULL)", name="answered"),
+    Index("uq_satisfaction_standing", "ticket_id", "customer_id", unique=True, sqlite_where=text(STANDING),
+          postgresql_where=text(STANDING)),
+    Index("ix_satisfaction_customer", "customer_id", "asked_at"),
+    Index("ix_satisfaction_asked", "asked_at"),
+)  # fmt: skip
+
 # The lists that operators keep: causes, actions, who bears it, what was wrong with an alarm.
 choice = Table(
     "choice",
@@ -670,6 +696,7 @@ move = Table(
     _at("made_at", optional=False),
     _at("declined_at"),
     UniqueConstraint("ticket_id", "round", "level", "what", "person_id"),
+    Index("ix_move_person", "person_id", "ticket_id"),
     # Two without a person are the same move, though the database takes no two nulls for equal.
     Index("uq_move_of_nobody", "ticket_id", "round", "level", "what", unique=True,
           sqlite_where=text("person_id IS NULL"), postgresql_where=text("person_id IS NULL")),
@@ -776,6 +803,17 @@ notice = Table(
     Index("ix_notice_due", "next_try_at", sqlite_where=text("status = 'queued'"),
           postgresql_where=text("status = 'queued'")),
 )  # fmt: skip
+
+# The ways out that the process which delivers notices has, as it last said: other processes know no settings of it.
+notice_channel = Table(
+    "notice_channel",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    # What really carries it (e-mail goes into the log where no server is set), and the rooms that a robot knows.
+    Column("carrier", String(16), nullable=False),
+    Column("rooms", JSON, nullable=False),
+    _at("since_at", optional=False),
+)
 
 # --- the fleet -----------------------------------------------------------------------------------------------------
 
@@ -1040,6 +1078,10 @@ login_link = Table(
     Column("hash", String(64), primary_key=True),
     Column("role", String(16), nullable=False),
     Column("person_id", ForeignKey("person.id"), nullable=True),
+    # '': the first thing that somebody shows. Else what they have shown already (a link, a password): what remains is
+    # the code of their second factor, and so often a wrong one was given.
+    Column("after", String(8), nullable=False, default=""),
+    Column("tries", Integer, nullable=False, default=0),
     _at("expires_at", optional=False),
     _at("used_at"),
 )
@@ -1050,9 +1092,44 @@ session = Table(
     Column("hash", String(64), primary_key=True),
     Column("role", String(16), nullable=False),
     Column("person_id", ForeignKey("person.id"), nullable=True),
+    # How it began (link, password), and on what kind of browser: by that its owner knows it again.
+    Column("began_by", String(8), nullable=False, default="link"),
+    Column("device", String(60), nullable=False, default=""),
     _at("created_at", optional=False),
     _at("expires_at", optional=False),
     _at("ended_at"),
+    CheckConstraint("began_by IN ('link', 'password')", name="began_by"),
+    Index("ix_session_person", "person_id"),
+)
+
+# Of those who have set one: argon2id, with its parameters and salt (PHC string).
+password = Table(
+    "password",
+    metadata,
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("hash", String(200), nullable=False),
+    _at("set_at", optional=False),
+)
+
+# The secret of somebody's authenticator app, sealed (monitor/store/second_factor.py). since_at null: begun, and not
+# confirmed by a code yet. A code is used once: last_step is the newest one that was.
+second_factor = Table(
+    "second_factor",
+    metadata,
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    _at("begun_at", optional=False),
+    _at("since_at"),
+    Column("last_step", BigInteger, nullable=False, default=0),
+)
+
+# In place of the app, each once.
+recovery_code = Table(
+    "recovery_code",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    _at("used_at"),
 )
 
 # What a request with an Idempotency-Key was answered, so that the same again is not done twice. Kept for a day.

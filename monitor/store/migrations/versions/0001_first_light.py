@@ -165,6 +165,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("month", name=op.f("uq_monthly_report_month")),
     )
     op.create_table(
+        "notice_channel",
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.Column("carrier", sa.String(length=16), nullable=False),
+        sa.Column("rooms", sa.JSON(), nullable=False),
+        sa.Column("since_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_notice_channel")),
+    )
+    op.create_table(
         "now_sum",
         sa.Column("profile", sa.String(length=64), nullable=False),
         sa.Column("site_id", sa.BigInteger(), nullable=False),
@@ -493,6 +501,8 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("after", sa.String(length=8), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("used_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_login_link_person_id")),
@@ -606,6 +616,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device_id", "generation", "boot", "seq", name=op.f("pk_parked")),
     )
     op.create_table(
+        "password",
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("hash", sa.String(length=200), nullable=False),
+        sa.Column("set_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_password_person_id")),
+        sa.PrimaryKeyConstraint("person_id", name=op.f("pk_password")),
+    )
+    op.create_table(
+        "recovery_code",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_recovery_code_person_id")),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_recovery_code")),
+    )
+    with op.batch_alter_table("recovery_code", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_recovery_code_person_id"), ["person_id"], unique=False)
+
+    op.create_table(
         "rental",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("contract_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
@@ -655,6 +684,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device_id", "command_id", name=op.f("pk_reply")),
     )
     op.create_table(
+        "second_factor",
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("begun_at", sa.BigInteger(), nullable=False),
+        sa.Column("since_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_step", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_second_factor_person_id")),
+        sa.PrimaryKeyConstraint("person_id", name=op.f("pk_second_factor")),
+    )
+    op.create_table(
         "seen",
         sa.Column("device_id", sa.String(length=64), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
@@ -670,12 +709,18 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("began_by", sa.String(length=8), nullable=False),
+        sa.Column("device", sa.String(length=60), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("began_by IN ('link', 'password')", name=op.f("ck_session_began_by")),
         sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_session_person_id")),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_session")),
     )
+    with op.batch_alter_table("session", schema=None) as batch_op:
+        batch_op.create_index("ix_session_person", ["person_id"], unique=False)
+
     op.create_table(
         "stay",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -1120,6 +1165,7 @@ def upgrade() -> None:
         ),
     )
     with op.batch_alter_table("move", schema=None) as batch_op:
+        batch_op.create_index("ix_move_person", ["person_id", "ticket_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_move_ticket_id"), ["ticket_id"], unique=False)
         batch_op.create_index(
             "uq_move_of_nobody",
@@ -1231,6 +1277,34 @@ def upgrade() -> None:
             unique=True,
             sqlite_where=sa.text("to_at IS NULL"),
             postgresql_where=sa.text("to_at IS NULL"),
+        )
+
+    op.create_table(
+        "satisfaction",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("customer_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("score", sa.Integer(), nullable=True),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.Column("answered_at", sa.BigInteger(), nullable=True),
+        sa.Column("replaced_at", sa.BigInteger(), nullable=True),
+        sa.Column("lang", sa.String(length=8), nullable=False),
+        sa.CheckConstraint("(score IS NULL) = (answered_at IS NULL)", name=op.f("ck_satisfaction_answered")),
+        sa.CheckConstraint("score IN (0, 1)", name=op.f("ck_satisfaction_score")),
+        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"], name=op.f("fk_satisfaction_customer_id")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_satisfaction_ticket_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_satisfaction")),
+    )
+    with op.batch_alter_table("satisfaction", schema=None) as batch_op:
+        batch_op.create_index("ix_satisfaction_asked", ["asked_at"], unique=False)
+        batch_op.create_index("ix_satisfaction_customer", ["customer_id", "asked_at"], unique=False)
+        batch_op.create_index(
+            "uq_satisfaction_standing",
+            ["ticket_id", "customer_id"],
+            unique=True,
+            sqlite_where=sa.text("replaced_at IS NULL"),
+            postgresql_where=sa.text("replaced_at IS NULL"),
         )
 
     op.create_table(

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from api.access import Open, guesses_of
 from api.context import Api, Parts
-from api.pages import render
+from api.pages.shell import render
 from api.problems import Problem
 from api.shapes import plain
 from api.tickets import with_clocks

@@ -1,0 +1,237 @@
+"""Pages for customers, by a signed link or signed in, and the page that a machine's label opens.
+
+A signed link is its own proof: no cookie is looked at, and whatever is wrong with a link is answered alike.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import structlog
+from fastapi import Form, Path, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from api import customers, satisfaction
+from api.access import Open, guesses_of, reports_of
+from api.context import Api, Parts
+from api.customers import CustomerForm, HowForm, ReportForm
+from api.labels import Labels, labels_of
+from api.links import signer_of
+from api.pages.shell import pages, render
+from api.problems import Problem, not_found
+from api.satisfaction import ForCustomers
+from api.words import wanted_lang
+from monitor.engine.desk import Report
+from monitor.engine.satisfaction import Answer
+from monitor.links import LONGEST, read_customer, read_label
+from monitor.store import links, queries
+from monitor.store.access import Visitor
+from monitor.store.links import Row
+
+log = structlog.get_logger()
+router = pages()
+
+Token = Annotated[str, Path(max_length=LONGEST)]
+TicketId = Annotated[int, Path(ge=1, lt=2**63)]
+ToldId = Annotated[int | None, Query(ge=1, lt=2**63)]
+
+
+@dataclass(frozen=True)
+class Door:
+    """By which way a customer came in. `base`: what their addresses begin with; `actor`: what the audit says."""
+
+    customer_id: int
+    name: str
+    base: str
+    actor: str
+    visitor: Visitor | None = None
+
+
+# --- by a link -----------------------------------------------------------------------------------------------------
+
+
+@router.get("/c/{token}", dependencies=[Open])
+def customer_page(request: Request, api: Parts, token: Token, told: ToldId = None) -> HTMLResponse:
+    """`told`: the ticket that a report has just led to."""
+    return _home(request, api, _by_link(request, api, token), told=told)
+
+
+@router.post("/c/{token}", dependencies=[Open])
+def customer_reports(request: Request, api: Parts, token: Token, form: Annotated[CustomerForm, Form()]) -> Response:
+    return _reported(request, api, _by_link(request, api, token), form)
+
+
+@router.get("/c/{token}/{ticket_id}", dependencies=[Open])
+def notice_page(request: Request, api: Parts, token: Token, ticket_id: TicketId) -> HTMLResponse:
+    """A ticket's course, to be left open."""
+    return _notice(request, api, _by_link(request, api, token), ticket_id)
+
+
+@router.get("/c/{token}/{ticket_id}/how", dependencies=[Open])
+def how_page(request: Request, api: Parts, token: Token, ticket_id: TicketId) -> HTMLResponse:
+    """The question alone: what a notice's link opens. Opening it answers nothing."""
+    return _how(request, api, _by_link(request, api, token), ticket_id)
+
+
+@router.post("/c/{token}/{ticket_id}/how", dependencies=[Open])
+def says_how(
+    request: Request, api: Parts, token: Token, ticket_id: TicketId, form: Annotated[HowForm, Form()]
+) -> Response:
+    return _answered(request, api, _by_link(request, api, token), ticket_id, form)
+
+
+def _by_link(request: Request, api: Api, token: str) -> Door:
+    found = read_customer(signer_of(api), token, api.clock())
+    with api.reading() as connection:
+        customer = links.customer(connection, *found) if found else None
+    customer = customer or _refuse(request, "customer")
+    return Door(customer.id, customer.name, f"/c/{token}", f"customer:{customer.id}")
+
+
+# --- signed in -----------------------------------------------------------------------------------------------------
+
+
+@router.get("/mine")
+def own_page(request: Request, api: Parts, visitor: ForCustomers, told: ToldId = None) -> HTMLResponse:
+    return home(request, api, visitor, told)
+
+
+@router.post("/mine")
+def own_report(
+    request: Request, api: Parts, visitor: ForCustomers, form: Annotated[CustomerForm, Form()]
+) -> Response:  # fmt: skip
+    return _reported(request, api, _signed_in(api, visitor), form)
+
+
+@router.get("/mine/{ticket_id}")
+def own_notice(request: Request, api: Parts, visitor: ForCustomers, ticket_id: TicketId) -> HTMLResponse:
+    return _notice(request, api, _signed_in(api, visitor), ticket_id)
+
+
+@router.get("/mine/{ticket_id}/how")
+def own_how(request: Request, api: Parts, visitor: ForCustomers, ticket_id: TicketId) -> HTMLResponse:
+    return _how(request, api, _signed_in(api, visitor), ticket_id)
+
+
+@router.post("/mine/{ticket_id}/how")
+def own_answer(
+    request: Request, api: Parts, visitor: ForCustomers, ticket_id: TicketId, form: Annotated[HowForm, Form()]
+) -> Response:
+    return _answered(request, api, _signed_in(api, visitor), ticket_id, form)
+
+
+def home(request: Request, api: Api, visitor: Visitor, told: int | None = None) -> HTMLResponse:
+    """How a signed-in customer's machines are: what stands at "/" for them."""
+    return _home(request, api, _signed_in(api, visitor), told=told)
+
+
+def _signed_in(api: Api, visitor: Visitor) -> Door:
+    """An account that belongs to no customer sees nothing."""
+    customer_id = api.scope(visitor).customer_id or 0
+    with api.reading() as connection:
+        name = links.customer_name(connection, customer_id)
+    return Door(customer_id, name, "/mine", visitor.actor, visitor)
+
+
+# --- what both show ------------------------------------------------------------------------------------------------
+
+
+def _home(
+    request: Request, api: Api, door: Door, *, status: int = 200, told: int | None = None, lacking: str = ""
+) -> HTMLResponse:  # fmt: skip
+    """`lacking`: the machine whose report said nothing."""
+    labels = _labels(request, api)
+    machines = customers.machines_of(api, door.customer_id, labels)
+    answer = next((one for machine in machines for one in machine.tickets if one.id == told), None)
+    return render(
+        request, "customer.html", visitor=door.visitor, status=status, door=door, lacking=lacking, told=told,
+        answer=answer, machines=machines, summary=customers.summary(machines, labels),
+        questions=customers.questions_of(api, door.customer_id, labels),
+    )  # fmt: skip
+
+
+def _notice(request: Request, api: Api, door: Door, ticket_id: int) -> HTMLResponse:
+    """After the machine went back there is no course to follow any more, but still the question."""
+    notice = customers.notice_of(api, door.customer_id, ticket_id, _labels(request, api))
+    if notice is None:
+        return _how(request, api, door, ticket_id)
+    return render(request, "customer_notice.html", visitor=door.visitor, door=door, notice=notice)
+
+
+def _how(
+    request: Request, api: Api, door: Door, ticket_id: int, *, status: int = 200, late: bool = False
+) -> HTMLResponse:  # fmt: skip
+    question = customers.question_of(api, door.customer_id, ticket_id, _labels(request, api))
+    if question is None:
+        raise not_found("ticket")
+    return render(
+        request, "customer_how.html", visitor=door.visitor, status=status, door=door, question=question, late=late
+    )  # fmt: skip
+
+
+def _reported(request: Request, api: Api, door: Door, form: CustomerForm) -> Response:
+    with api.reading() as connection:
+        there = queries.device_row(connection, queries.Scope(api.clock(), door.customer_id), form.device_id)
+    if there is None:
+        raise not_found("machine")
+    if not form.words:
+        return _home(request, api, door, status=422, lacking=form.device_id)
+    reports_of(request).refuse(f"customer:{door.customer_id} {form.device_id}")
+    ticket_id = customers.report(api, door.customer_id, form, door.name, door.actor)
+    return RedirectResponse(f"{door.base}?told={ticket_id}", 303)
+
+
+def _answered(request: Request, api: Api, door: Door, ticket_id: int, form: HowForm) -> Response:
+    if customers.question_of(api, door.customer_id, ticket_id, _labels(request, api)) is None:
+        raise not_found("ticket")
+    reports_of(request).refuse(f"how:{door.customer_id} {ticket_id}")
+    lang = wanted_lang(request, api.lang)
+    answer = Answer(ticket_id, door.customer_id, form.satisfied == "yes", form.said, lang)
+    try:
+        satisfaction.take(api, answer, door.actor)
+    except Problem as problem:
+        if problem.status != 409:
+            raise
+        return _how(request, api, door, ticket_id, status=409, late=True)
+    return RedirectResponse(f"{door.base}/{ticket_id}/how", 303)
+
+
+def _labels(request: Request, api: Api) -> Labels:
+    return labels_of(request, wanted_lang(request, api.lang))
+
+
+# --- the label's page ----------------------------------------------------------------------------------------------
+
+
+@router.get("/m/{token}", dependencies=[Open])
+def machine_by_label(request: Request, api: Parts, token: Token) -> HTMLResponse:
+    """A stranger before a machine sees which one it is, and can say what is wrong with it."""
+    return render(request, "at_machine.html", machine=_machine(request, api, token), lacking=False, told=None)
+
+
+@router.post("/m/{token}", dependencies=[Open])
+def stranger_reports(request: Request, api: Parts, token: Token, form: Annotated[ReportForm, Form()]) -> HTMLResponse:
+    machine = _machine(request, api, token)
+    if not form.words:
+        return render(request, "at_machine.html", status=422, machine=machine, lacking=True, told=None)
+    reports_of(request).refuse(f"label:{machine.device_id}")
+    report = Report(machine.device_id, form.words, "label", form.by, form.stopped)
+    ticket_id = api.desk.report(report, f"label:{machine.device_id}", api.clock())
+    with api.reading() as connection:
+        clocks = queries.commitments(connection, [ticket_id])[ticket_id]
+    promises = customers.promises_of(clocks, api.clock(), wanted_lang(request, api.lang))
+    return render(request, "at_machine.html", machine=machine, lacking=False, told=ticket_id, promises=promises)
+
+
+def _machine(request: Request, api: Api, token: str) -> Row:
+    found = read_label(signer_of(api), token, api.clock())
+    with api.reading() as connection:
+        machine = links.machine(connection, *found) if found else None
+    return machine or _refuse(request, "label")
+
+
+def _refuse(request: Request, what: str) -> Row:
+    """Forged, too old, ended, or of something that is not there: it is all the same to whoever holds it. Raises the
+    404 Problem, or the 429 one after too many."""
+    log.warning("link_refused", link=what)
+    guesses_of(request).refuse(request.client.host if request.client else "")
+    raise Problem(404, "Not found")

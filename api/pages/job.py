@@ -1,0 +1,231 @@
+"""The technician's phone: their own next job, the step that comes next, and what it takes to work in a dead spot."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import ConfigDict, Field
+
+from api import jobs, tickets
+from api.access import ForAll, Open
+from api.context import Api, Parts
+from api.devices import HOUR_MS
+from api.jobs import ForTechnician, JobShape, JobsShape
+from api.labels import CANNOT, N_, STATUSES, TAPS, Labels, labels_of
+from api.pages.shell import home_of, pages, render
+from api.pages.ticking import ticking
+from api.problems import Problem, is_api
+from api.shapes import Act, Given, TicketDetail, TicketShape
+from api.words import wanted_lang
+from monitor.desk.choices import LISTS
+from monitor.desk.tickets import MAX_BACKDATING_MS, Outcome, Status, Verb
+from monitor.store import cases
+from monitor.store.access import Visitor
+
+router = pages()
+
+STATIC = Path(__file__).parents[1] / "static"
+KEPT = ("fettle.css", "live.js", "keys.js", "job.js", "icon.svg", "icons/192.png", "manifest.webmanifest")
+"""What a phone keeps of /static, so that the job's page stands without a signal."""
+
+FORWARD = {
+    Status.DISPATCHED: Verb.ACCEPT, Status.ACCEPTED: Verb.DEPART, Status.ON_THE_WAY: Verb.ARRIVE,
+    Status.ON_SITE: Verb.START_REPAIR, Status.REPAIRING: Verb.RESOLVE, Status.WAITING: Verb.RESUME,
+}  # fmt: skip
+COURSE = (Verb.ACCEPT, Verb.DEPART, Verb.ARRIVE, Verb.START_REPAIR, Verb.RESOLVE)
+"""One after the other: a phone without a signal goes on by itself."""
+USUAL_FIRST = 3
+
+
+class JobForm(Given):
+    """A step as the phone's page sends it where no script does."""
+
+    model_config = ConfigDict(extra="ignore")
+    in_lines = frozenset({"note", "parts"})
+
+    note: str = Field("", max_length=1000)
+    why: Literal["", "other_job", "too_far", "not_trained", "no_tools", "not_fit", "other"] = ""
+    reason: str = Field("", max_length=40)
+    wait_h: Literal["", "1", "2", "4", "8", "24", "48", "168"] = ""
+    cause: str = Field("", max_length=40)
+    action: str = Field("", max_length=40)
+    borne_by: str = Field("", max_length=40)
+    parts_said: Literal["", "none", "some"] = ""
+    part: list[Annotated[str, Field(max_length=120)]] = Field([], max_length=50)
+    parts: str = Field("", max_length=4000)
+    outcome: Outcome | None = None
+
+    def act(self, verb: Verb, now: int, labels: Labels) -> Act:
+        """The same, as the API knows it. Raises the 422 Problem where a part's name is too long."""
+        why = labels.cannot(self.why) if verb is Verb.DECLINE and self.why else ""
+        return Act(
+            note=labels.colon(why, self.note) if why else self.note, reason=self.reason,
+            until_at=now + int(self.wait_h) * HOUR_MS if self.wait_h else None, cause=self.cause, action=self.action,
+            borne_by=self.borne_by, parts=self._parts(), outcome=self.outcome,
+        )  # fmt: skip
+
+    def _parts(self) -> list[str] | None:
+        """What was put in; None where nobody said whether anything was."""
+        if self.parts_said != "some":
+            return [] if self.parts_said == "none" else None
+        written = [" ".join(line.split()) for line in self.parts.splitlines()]
+        found = [part for part in dict.fromkeys([*self.part, *written]) if part]
+        if len(found) > 50 or any(len(part) > 120 for part in found):
+            raise Problem(422, "The request is not valid", "parts: at most 50, each of at most 120 characters")
+        return found or None
+
+
+@router.get("/start")
+def start(visitor: ForAll) -> Response:
+    """Where the installed page begins."""
+    return RedirectResponse(home_of(visitor), 303)
+
+
+@router.get("/job")
+def job_page(request: Request, api: Parts, visitor: ForTechnician) -> HTMLResponse:
+    """The job that comes next."""
+    return _show(request, api, visitor, jobs.jobs_of(api, visitor))
+
+
+@router.get("/job/{ticket_id}")
+def one_job_page(request: Request, api: Parts, visitor: ForTechnician, ticket_id: tickets.TicketId) -> Response:
+    """Another one of theirs; what is not theirs is shown as everybody sees it."""
+    found = jobs.jobs_of(api, visitor)
+    if ticket_id not in {one.id for one in (*found.mine, *found.offered)}:
+        return RedirectResponse(f"/tickets/{ticket_id}", 303)
+    page: HTMLResponse = _show(request, api, visitor, found, ticket_id)
+    return page
+
+
+@router.post("/job/{ticket_id}/{verb}")
+def job_step(
+    request: Request, api: Parts, visitor: ForTechnician, ticket_id: tickets.TicketId, verb: Verb,
+    form: Annotated[JobForm, Form()],
+) -> Response:  # fmt: skip
+    """Take the step and show what comes next; a step that was refused is explained."""
+    labels = labels_of(request, wanted_lang(request, api.lang))
+    try:
+        tickets.take_step(api, visitor, ticket_id, verb, form.act(verb, api.clock(), labels))
+    except Problem as problem:
+        if problem.status not in (403, 409, 422) or is_api(request):
+            raise
+        return _refused(request, api, visitor, ticket_id, verb, problem)
+    return RedirectResponse("/job", 303)
+
+
+def _refused(
+    request: Request, api: Api, visitor: Visitor, ticket_id: int, verb: Verb, problem: Problem
+) -> HTMLResponse:  # fmt: skip
+    labels = labels_of(request, wanted_lang(request, api.lang))
+    found = jobs.jobs_of(api, visitor)
+    if problem.status == 422:
+        complaint = labels.words.say(N_("Something is missing. Say what it was, what was done, and which parts."))
+        complaint = problem.detail if verb is not Verb.RESOLVE else complaint
+    else:
+        with api.reading() as connection:
+            row = tickets.visible(connection, api, visitor, ticket_id)
+        theirs = row.technician_id not in (None, visitor.person_id)
+        complaint = (
+            labels.words.say("Somebody was faster: %(name)s has the job.", name=row.technician_name or "") if theirs
+            else labels.words.say("This step is not possible now. The ticket stands at: %(status)s.",
+                                  status=labels.status(row.status))
+        )  # fmt: skip
+    still = ticket_id if ticket_id in {one.id for one in (*found.mine, *found.offered)} else None
+    return _show(request, api, visitor, found, still, status=problem.status, complaint=complaint, tried=verb)
+
+
+def _show(
+    request: Request, api: Api, visitor: Visitor, found: JobsShape, ticket_id: int | None = None, *,
+    status: int = 200, complaint: str = "", tried: Verb | None = None,
+) -> HTMLResponse:  # fmt: skip
+    labels = labels_of(request, wanted_lang(request, api.lang))
+    chosen = _chosen(found, ticket_id)
+    mine = [one for one in found.mine if chosen is None or one.id != chosen.id]
+    offered = [one for one in found.offered if chosen is None or one.id != chosen.id]
+    known: dict[str, object] = {}
+    if chosen is not None:
+        detail, _ = tickets.ticket_detail(api, visitor, chosen.id, labels, with_readings=False)
+        job = jobs.job_of(api, visitor, chosen.id, labels)
+        known = {"ticket": detail, "brief": job} | _forms(api, detail, job, labels)
+    return render(
+        request, "job.html", visitor=visitor, status=status, complaint=complaint, tried=tried, jobs=found,
+        until_at=next((one.until_at for one in found.offered if chosen and one.id == chosen.id), None),
+        mine=ticking(api, visitor, mine, request), offered=ticking(api, visitor, list(offered), request),
+        awaited={one.id: one.until_at for one in found.offered}, said=_said(labels), oldest_ms=MAX_BACKDATING_MS,
+        **{"ticket": None, **known},
+    )  # fmt: skip
+
+
+def _chosen(found: JobsShape, ticket_id: int | None) -> TicketShape | None:
+    """The job that is shown: the one that was asked for; else what is in hand or was taken, what waits for an answer,
+    what has to wait."""
+    if ticket_id is not None:
+        return next((one for one in (*found.mine, *found.offered) if one.id == ticket_id), None)
+    taken = [one for one in found.mine if one.status != Status.WAITING]
+    return next(iter((*taken, *found.offered, *found.mine)), None)
+
+
+def _forms(api: Api, ticket: TicketDetail, job: JobShape, labels: Labels) -> dict[str, object]:
+    """What the next steps ask for."""
+    with api.reading() as connection:
+        lists = {name: cases.choices(connection, name) for name in LISTS}
+    titles = {choice.code: choice.title(labels.words.lang) for some in lists.values() for choice in some}
+    usual = [choice for code in job.causes for choice in lists["cause"] if choice.code == code][:USUAL_FIRST]
+    forward = FORWARD.get(Status(ticket.status))
+    return {
+        "forward": forward if forward in ticket.allowed else None,
+        "course": COURSE, "choices": lists, "usual": usual, "titled": lambda code: titles.get(code, code),
+        "bearers": [(choice.code, choice.title(labels.words.lang)) for choice in lists["borne_by"]],
+        "hindrances": [(code, labels.cannot(code)) for code in CANNOT],
+        "waits": [(code, labels.wait_reason(code)) for code in labels.wait_reasons if Verb.PAUSE in ticket.allowed],
+    }  # fmt: skip
+
+
+def _said(labels: Labels) -> dict[str, object]:
+    """What the page's script has to say, in the reader's words; it has none of its own."""
+    say = labels.words.say
+    return {
+        "taps": {code: say(text) for code, text in TAPS.items()},
+        "cannot": {code: say(text) for code, text in CANNOT.items()},
+        "statuses": {code: say(text) for code, text in STATUSES.items()},
+        "colon": labels.colon("", "x")[:-1],
+        "ticket": say(N_("Ticket")),
+        "kept": say(N_("kept here, not sent yet")),
+        "sending": say(N_("being sent")),
+        "refused": say(N_("not taken")),
+        "dismiss": say(N_("Dismiss")),
+        "faster": say("Somebody was faster: %(name)s has the job."),
+        "theirs": say(N_("The job is not yours any more.")),
+        "stands": say("This step is not possible now. The ticket stands at: %(status)s."),
+        "old": say(N_("It was too long ago: only steps of the last 12 hours are taken.")),
+        "gone": say(N_("There is no such job any more.")),
+        "lacks": say(N_("Something is missing or not allowed in it.")),
+        "as_of": say(N_("As it was at %(when)s.")),
+        "parts": say(N_("Name the parts, or choose that none was put in.")),
+    }
+
+
+@router.get("/sw.js", dependencies=[Open])
+def worker() -> Response:
+    """The page's worker, which may care for all addresses because it lies at the root. Its text names the version of
+    what it keeps: any change makes a new worker of it."""
+    headers = {"Service-Worker-Allowed": "/", "Cache-Control": "no-cache"}
+    return Response(_worker(), media_type="text/javascript", headers=headers)
+
+
+@cache
+def _worker() -> str:
+    return worker_text()
+
+
+def worker_text() -> str:
+    """The worker, with its version and what it keeps put in."""
+    digest = hashlib.sha256()
+    for name in ("sw.js", *KEPT):
+        digest.update((STATIC / name).read_bytes())
+    text = (STATIC / "sw.js").read_text()
+    kept = ", ".join(f'"/static/{name}"' for name in KEPT)
+    return text.replace('"VERSION"', f'"{digest.hexdigest()[:16]}"').replace('"KEPT"', kept)

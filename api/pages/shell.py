@@ -1,0 +1,188 @@
+"""What every page has: the frame around it, in the reader's language and zone."""
+
+import gzip
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+
+from api.access import OFFICE, STAFF
+from api.context import Api, api_of
+from api.labels import N_, Labels
+from api.words import LANG_COOKIE, wanted_lang, words_of
+from monitor.store import queries
+from monitor.store.access import Role, Visitor
+
+EVERYBODY = tuple(Role)
+OF_THEIR_OWN = (Role.TECHNICIAN, Role.CUSTOMER)
+"""Roles whose people are shown each their own."""
+KEPT_S = 2
+PAGES_KEPT = 200
+NOW_HEADER = "X-Now"
+"""Of every page: the server's time in epoch ms."""
+CHIEFS = (Role.MANAGER, Role.OPS, Role.ADMIN)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A way to a page, for those whose page it is. `first`: it stands in the bar itself where there is room."""
+
+    path: str
+    label: str
+    roles: tuple[Role, ...]
+    first: bool = False
+    own: bool = False
+    """Only of people, not of built-in accounts."""
+
+    def leads_to(self, path: str) -> bool:
+        """Whether a page lies behind it."""
+        return path == self.path or (self.path != "/" and path.startswith(f"{self.path}/"))
+
+
+ENTRIES = (
+    Entry("/job", N_("My job"), (Role.TECHNICIAN,), first=True, own=True),
+    Entry("/", N_("Fleet"), STAFF, first=True),
+    Entry("/", N_("Your machines"), (Role.CUSTOMER,), first=True),
+    Entry("/tickets", N_("Tickets"), EVERYBODY, first=True),
+    Entry("/machines", N_("Machines"), EVERYBODY, first=True),
+    Entry("/maintenance", N_("Maintenance"), STAFF, first=True),
+    Entry("/reports", N_("Monthly report"), CHIEFS, first=True),
+    Entry("/inspections", N_("Inspections"), STAFF),
+    Entry("/spot-checks", N_("Spot checks"), STAFF),
+    Entry("/handover", N_("Hand-over"), STAFF),
+    Entry("/rentals", N_("Rentals"), STAFF),
+    Entry("/reliability", N_("Reliability"), OFFICE),
+    Entry("/rejected", N_("Rejected messages"), (Role.OPS, Role.ADMIN)),
+    Entry("/settings", N_("Settings"), OFFICE),
+    Entry("/wall", N_("Wall"), STAFF),
+    Entry("/account", N_("Account"), EVERYBODY, own=True),
+)
+
+
+def pages() -> APIRouter:
+    """A router whose routes are pages: none stands in the API's own description."""
+    return APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+
+def render(
+    request: Request, template: str, *, visitor: Visitor | None = None, status: int = 200, **known: object
+) -> HTMLResponse:
+    """Answer by a page in the reader's language."""
+    return _answer(request, _html(request, template, visitor, known), status)
+
+
+def render_shared(
+    request: Request, template: str, visitor: Visitor, known: Callable[[], Mapping[str, object]]
+) -> HTMLResponse:
+    """The same of a page that looks alike for all who have the same rights to it, which many may have open at once: it
+    is laid out anew for the first who asks after something changed, and every KEPT_S.
+
+    `known` answers what the template shows; nothing of it may depend on who reads, but on their role and customer.
+    """
+    api = api_of(request)
+    with api.reading() as connection:
+        newest = queries.last_change(connection)
+    shared: Shared = request.app.state.shared
+    lang = wanted_lang(request, api.lang)
+    own = visitor.person_id if visitor.role in OF_THEIR_OWN else visitor.person_id is not None
+    eyes = (visitor.role, visitor.customer_id, own, lang, str(words_of(request, lang, api.timezone).zone))
+    key = (template, str(request.url.query), *eyes)
+    moment = api.clock() // (KEPT_S * 1000)
+    html, packed = shared.page(key, (newest, moment), lambda: _html(request, template, visitor, known()))
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return _answer(request, html, 200)
+    answer = _answer(request, packed, 200)
+    answer.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+    return answer
+
+
+class Shared:
+    """Pages that were laid out a moment ago, for the next who asks for the same."""
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+
+    def page(self, key: Hashable, version: Hashable, lay_out: Callable[[], str]) -> tuple[str, bytes]:
+        """The page of this key as of this version, plain and as gzip. Of several who ask at once, one lays it out and
+        the others wait."""
+        with self._guard:
+            kept = self._kept.setdefault(key, _Kept())
+            self._kept.move_to_end(key)
+            if len(self._kept) > PAGES_KEPT:
+                self._kept.popitem(last=False)
+        with kept.guard:
+            if kept.version != version:
+                kept.html, kept.version = lay_out(), version
+                kept.packed = gzip.compress(kept.html.encode(), compresslevel=5, mtime=0)
+            return kept.html, kept.packed
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.guard = Lock()
+        self.html, self.packed = "", b""
+        self.version: Hashable = None
+
+
+def _answer(request: Request, html: str | bytes, status: int) -> HTMLResponse:
+    api = api_of(request)
+    lang = wanted_lang(request, api.lang)
+    # What the page's clocks follow, also where the page was laid out a moment ago.
+    response = HTMLResponse(html, status, headers={NOW_HEADER: str(api.clock())})
+    if request.query_params.get("lang") == lang:
+        response.set_cookie(
+            LANG_COOKIE, lang, max_age=365 * 86_400, samesite="lax", httponly=True, secure=api.secure_cookies
+        )
+    return response
+
+
+def _html(request: Request, template: str, visitor: Visitor | None, known: Mapping[str, object]) -> str:
+    api = api_of(request)
+    lang = wanted_lang(request, api.lang)
+    words = words_of(request, lang, api.timezone)
+    other = "en" if lang == "zh" else "zh"
+    return words.environment.get_template(template).render(
+        known,
+        labels=Labels(words, api.profiles),
+        now=api.clock(),
+        visitor=visitor,
+        entries=entries_for(visitor),
+        path=request.url.path,
+        other_lang="?" + urlencode([*_kept(request), ("lang", other)]),
+        open_count=_open_count(api, visitor),
+        hotline=api.hotline,
+    )  # fmt: skip
+
+
+def entries_for(visitor: Visitor | None) -> list[Entry]:
+    """The ways that stand open to somebody."""
+    if visitor is None:
+        return []
+    is_person = visitor.person_id is not None
+    return [entry for entry in ENTRIES if visitor.role in entry.roles and (is_person or not entry.own)]
+
+
+def home_of(visitor: Visitor | None) -> str:
+    """Where somebody begins: a technician with their own job, everybody else with the fleet."""
+    technician = visitor is not None and visitor.role is Role.TECHNICIAN and visitor.person_id is not None
+    return "/job" if technician else "/"
+
+
+def _kept(request: Request) -> list[tuple[str, str]]:
+    """What the route itself was asked for: nothing that somebody else has put into an address comes back on a page."""
+    route = request.scope.get("route")
+    asked = {field.alias for field in route.dependant.query_params} if isinstance(route, APIRoute) else set()
+    return [(name, value) for name, value in request.query_params.multi_items() if name in asked - {"lang"}]
+
+
+def _open_count(api: Api, visitor: Visitor | None) -> int:
+    if visitor is None:
+        return 0
+    with api.reading() as connection:
+        return queries.open_tickets(connection, api.scope(visitor)).open
