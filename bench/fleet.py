@@ -305,13 +305,17 @@ def middle(run: Callable[[], object], rounds: int) -> float:
     return round(statistics.median(took), 2)
 
 
+def made(folder: Path, machines: int) -> None:
+    """Make the record in a process of its own, so that the memory of this one is that of a service."""
+    making = multiprocessing.get_context("spawn").Process(target=Past, args=(folder, machines))
+    making.start()
+    making.join()
+    assert making.exitcode == 0
+
+
 def measured(machines: int, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        # In a process of its own, so that the memory of this one is that of a service.
-        making = multiprocessing.get_context("spawn").Process(target=Past, args=(Path(folder), machines))
-        making.start()
-        making.join()
-        assert making.exitcode == 0
+        made(Path(folder), machines)
         fleet = Fleet(Path(folder), machines)
         fleet.health()
         found = {

@@ -103,10 +103,10 @@ class Service:
 
     def __init__(self, home: Path, broker_url: str) -> None:
         self.home = home
-        self._port = free_port()
+        self.port = free_port()
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FETTLE_")},
-            "FETTLE_HOME": str(home), "FETTLE_HTTP_PORT": str(self._port), "FETTLE_MQTT_URL": broker_url,
+            "FETTLE_HOME": str(home), "FETTLE_HTTP_PORT": str(self.port), "FETTLE_MQTT_URL": broker_url,
         }  # fmt: skip
         self._log = home / "service.log"
 
@@ -125,7 +125,7 @@ class Service:
 
     def redelivered(self) -> int:
         """So many messages came to this process a second time."""
-        figures = httpx.get(f"http://127.0.0.1:{self._port}/metrics", timeout=10).text
+        figures = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=10).text
         line = next(line for line in figures.splitlines() if line.startswith("fettle_messages_redelivered_total"))
         return int(float(line.split()[-1]))
 
@@ -133,7 +133,7 @@ class Service:
         if child.poll() is not None:
             raise RuntimeError(f"fettle up ended:\n{self._log.read_text()[-4000:]}")
         try:
-            return httpx.get(f"http://127.0.0.1:{self._port}/readyz", timeout=2).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2).status_code == 200
         except httpx.TransportError:
             return False
 

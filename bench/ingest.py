@@ -98,7 +98,7 @@ class Bench:
     def _bare(self, boot: int) -> Run:
         plan = bare.Plan(str(self.board.path), self.broker.login, "bench-bare", f"{BARE_ROOT}/v1/+/+/telemetry")
         self.board.clear()
-        with _child("bench.bare", plan) as subscriber, self._loading(BARE_ROOT, boot) as loading:
+        with child_process("bench.bare", plan) as subscriber, self._loading(BARE_ROOT, boot) as loading:
             return self._measure(lambda: self.board["taken"], psutil.Process(subscriber.pid), loading)
 
     def _pipeline(self, boot: int, ledger: Ledger, process: psutil.Process) -> Run:
@@ -116,7 +116,7 @@ class Bench:
     def _loading(self, root: str, boot: int) -> Iterator[psutil.Process]:
         """The load process; at its end it tells how much of each device was acknowledged."""
         self.board.clear()
-        with _child(
+        with child_process(
             "bench.load", load.Plan(str(self.board.path), self.broker.login, root, boot, self.devices)
         ) as child:
             yield psutil.Process(child.pid)
@@ -154,7 +154,7 @@ class Bench:
 
 
 @contextmanager
-def _child(module: str, plan: msgspec.Struct) -> Iterator[subprocess.Popen[bytes]]:
+def child_process(module: str, plan: msgspec.Struct) -> Iterator[subprocess.Popen[bytes]]:
     """A process of the bench, told its plan on its standard input, where no list of processes shows it."""
     with subprocess.Popen(
         [sys.executable, "-m", module], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

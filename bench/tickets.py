@@ -28,21 +28,26 @@ class Faults:
 
     def measure(self, board: Board, ledger: Ledger) -> list[float]:
         """Milliseconds from publish to a committed ticket, one for each machine."""
-        for device_id in self._devices:
-            self._say(device_id, "telemetry", 0, {"state": "running", "values": dict.fromkeys(VALUES, 1.0)})
+        self.say_hello()
         began = time.monotonic()
         while len(self._seen_at) < len(self._devices):
             elapsed = time.monotonic() - began
             board["allowed"] = int(elapsed * BACKGROUND_PER_S)
             if len(self._said_at) < min(len(self._devices), int((elapsed - 3) * FAULTS_PER_S)):
-                self._break_down(self._devices[len(self._said_at)])
+                self.break_down(self._devices[len(self._said_at)])
             self._look(ledger)
             if elapsed > 60 + len(self._devices) / FAULTS_PER_S:
                 raise TimeoutError(f"{len(self._devices) - len(self._seen_at)} faults did not become tickets")
             time.sleep(0.001)
         return [(self._seen_at[device_id] - said) * 1000 for device_id, said in self._said_at.items()]
 
-    def _break_down(self, device_id: str) -> None:
+    def say_hello(self) -> None:
+        """Each machine is heard once, as one that runs."""
+        for device_id in self._devices:
+            self._say(device_id, "telemetry", 0, {"state": "running", "values": dict.fromkeys(VALUES, 1.0)})
+
+    def break_down(self, device_id: str) -> None:
+        """A machine says that it has a fault."""
         self._said_at[device_id] = time.monotonic()
         fault = {"code": "P0217", "text": "Coolant too hot", "lamp": "red"}
         self._say(device_id, "event", 1, {"event": "fault_set", "detail": fault})
