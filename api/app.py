@@ -1,5 +1,6 @@
 """The API and the pages as one ASGI app."""
 
+from collections import Counter
 from pathlib import Path
 from threading import Lock
 
@@ -74,7 +75,7 @@ def create_app(api: Api) -> FastAPI:
     app.state.guesses = Guesses()
     app.state.doors = Doors()
     app.state.reports = Reports()
-    app.state.streams = set()
+    app.state.streams = Counter()
     app.state.board = stream.Board(api)
     app.state.shared = Shared()
     app.state.backtesting = Lock()

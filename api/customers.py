@@ -18,7 +18,7 @@ from api.labels import N_, Labels
 from api.problems import not_found
 from api.shapes import DeviceShape, plain
 from monitor.desk import notices
-from monitor.desk.tickets import Status, Verb
+from monitor.desk.tickets import Outcome, Status, Verb
 from monitor.devices import Severity
 from monitor.engine.desk import Report
 from monitor.fleet.satisfaction import ASKED_MS, WORDS_CHARS, may_answer
@@ -292,7 +292,22 @@ HEADLINES = {
 }
 
 
+WELL_AGAIN = N_("The machine is well again.")
+NOTHING_WRONG = HEADLINES[Status.CANCELLED]
+
+
+def _ending(row: queries.AnyRow) -> str | None:
+    """What to say of a ticket that ended without a repair; None of any other."""
+    if row.status not in (Status.RESOLVED, Status.CLOSED):
+        return None
+    if row.outcome == Outcome.NUISANCE:
+        return NOTHING_WRONG
+    return WELL_AGAIN if row.resolved_at is None else None
+
+
 def _headline(row: queries.AnyRow, told: Told, labels: Labels) -> str:
+    if (ending := _ending(row)) is not None:
+        return labels.words.say(ending)
     if told.cleared and row.status in (Status.OPEN, Status.VERIFIED, Status.DISPATCHED):
         return labels.words.say("The machine is well again. We keep an eye on it.")
     return labels.words.say(HEADLINES[Status(row.status)])
@@ -313,7 +328,7 @@ def _stages(
         if place <= reached:
             at = next((one.happened_at for one in reversed(steps) if one.event in TAKEN_BY[status]), None)
             if at is not None or place == reached:
-                words = say(DONE[status])
+                words = say(_ending(row) or DONE[status] if status is Status.RESOLVED else DONE[status])
                 if status is Status.ACCEPTED and told.technician:
                     words = say("%(name)s will come", name=told.technician)
                 yield Stage(words, "done", at)

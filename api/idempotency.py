@@ -29,6 +29,8 @@ KEY = re.compile(r"[\x21-\x7e]{1,80}")
 MAX_ANSWER_BYTES = 256 * 1024
 KEPT_HEADERS = ("content-type", "etag", "location")
 """What belongs to an answer's meaning; the rest is put on anew."""
+SHOWN_ONCE = re.compile(r"/api/v1/(customers/[^/]+/link|devices/[^/]+/label|maintenance/calendars)")
+"""Routes whose answers hold a signed address that is shown once."""
 
 
 class OnceOnly:
@@ -42,8 +44,9 @@ class OnceOnly:
     that was taken over cannot commit. So after a crash at any moment the request was either not done, and the next
     attempt does it (30 s later, when the lease of the dead one is over), or done, and never done again. In the second
     case the answer may have been lost with the process: then it is a 409 that says `"done": true`. A failure of ours
-    (5xx) is not kept: what was not done may be tried again at once. Answers above 256 KiB are not kept either. Requests
-    whose work is several transactions are finished by the ticks; nothing of them is done twice.
+    (5xx) is not kept: what was not done may be tried again at once. Answers above 256 KiB are not kept either, nor
+    those that hold a signed address: the same again is told that it was done, or made again where nothing was.
+    Requests whose work is several transactions are finished by the ticks; nothing of them is done twice.
     """
 
     def __init__(self, app: ASGIApp, api: Api) -> None:
@@ -92,6 +95,9 @@ class OnceOnly:
             await to_thread.run_sync(self._note, attempt, None)
             raise
         answer = heard.answer()
+        if answer is not None and SHOWN_ONCE.fullmatch(scope["path"]):
+            # What is shown once is kept nowhere: the same again is told that it was done.
+            answer = None
         await to_thread.run_sync(self._note, attempt, answer)
         for message in heard.messages:
             await send(message)

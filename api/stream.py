@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -25,6 +26,8 @@ VALID_S = 3.0
 HEARTBEAT_S = 15.0
 AT_ONCE = 500
 STREAMS = 500
+STREAMS_EACH = 50
+"""So many pages one account may have open; a wall, a board and a phone are a few."""
 
 
 Events = list[tuple[int, str]]
@@ -83,18 +86,19 @@ async def stream(
 
     A customer hears of the machines on hire to them. The stream ends when the session, token or rental does.
     """
-    open_streams = request.app.state.streams
-    if len(open_streams) >= STREAMS:
+    open_streams: Counter[str] = request.app.state.streams
+    if open_streams.total() >= STREAMS or open_streams[visitor.actor] >= STREAMS_EACH:
         raise Problem(503, "Too many open streams", "Try again later.", headers={"Retry-After": "10"})
 
     async def events() -> AsyncIterator[str]:
-        ticket = object()
-        open_streams.add(ticket)
+        open_streams[visitor.actor] += 1
         try:
             async for event in follow(api, visitor, last_event_id, request.app.state.board):
                 yield event
         finally:
-            open_streams.discard(ticket)
+            open_streams[visitor.actor] -= 1
+            if not open_streams[visitor.actor]:
+                del open_streams[visitor.actor]
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

@@ -73,6 +73,17 @@ def done(company: World) -> int:
 # --- what is sent twice --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("path", ["customers/1/link", "devices/gen-a/label", "maintenance/calendars"])
+def test_a_signed_address_is_shown_once_and_kept_nowhere(fresh: World, path: str) -> None:
+    with fresh.client("ops") as client:
+        first = client.post(f"/api/v1/{path}", json={}, headers=keyed("once"))
+        assert first.status_code == 201, first.text
+        fresh.at = NOW + HOUR
+        assert client.post(f"/api/v1/{path}", json={}, headers=keyed("once")).status_code in (201, 409)
+    for row in rows(fresh, schema.idempotency):
+        assert not row.body, "what was shown stays in the database"
+
+
 def test_the_same_request_is_done_once_and_answered_alike(fresh: World) -> None:
     with fresh.client("ops") as client:
         first = client.post(WINDOWS, json=WINDOW, headers=keyed("a-1"))

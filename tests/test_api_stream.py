@@ -131,3 +131,16 @@ def test_it_falls_silent_with_the_rental(company: World) -> None:
         company.hire("gen-mute", 1, company.began)
         change(company, "of another machine of theirs", "gen-mute")
         assert next(found)[2]["what"] == "of another machine of theirs"
+
+
+def test_one_account_cannot_take_all_the_streams(company: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.stream.STREAMS_EACH", 1)
+    with stream(company, "customer", last=0) as first:
+        assert first.status_code == 200
+        change(company, "news", "gen-a")
+        told = events(first)
+        assert next(told)[0] == "change"
+        with stream(company, "customer", last=0) as second:
+            assert second.status_code == 503
+        with stream(company, "ops", last=0) as other:
+            assert other.status_code == 200

@@ -117,6 +117,23 @@ def test_who_reported_it_reads_that_they_did_and_a_skipped_stage_is_left_out(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("ended", "says"),
+    [({"outcome": "real", "resolved_at": None}, "The machine is well again."),
+     ({"outcome": "nuisance", "resolved_at": 1}, "We looked into it: nothing is wrong.")],
+)  # fmt: skip
+def test_what_was_never_repaired_is_not_called_repaired(
+    company: World, visitor: httpx.Client, ended: dict[str, object], says: str
+) -> None:
+    t = schema.ticket
+    with company.database.begin() as connection:
+        done = sa.update(t).where(t.c.id == 1).values(status="closed", closed_at=company.began, **ended)
+        connection.execute(done)
+    page = visitor.get(f"{link_of(company)}/1").text
+    assert says in page
+    assert "epaired" not in page
+
+
 def test_a_course_is_shown_to_nobody_else(company: World, visitor: httpx.Client) -> None:
     for path in ("/2", "/3", "/999", "/2/how"):
         assert visitor.get(f"{link_of(company)}{path}").status_code == 404

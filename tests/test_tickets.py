@@ -139,6 +139,12 @@ def test_a_step_that_lacks_something_says_what(lacking, status, complaint):
         advance(ticket(status), lacking, OPENED)
 
 
+def test_a_pause_that_was_said_late_may_be_over_by_then():
+    pause = Step(Verb.PAUSE, "person:1", OPENED, reason="parts", until_at=OPENED + HOUR)
+    walked = advance(ticket(), pause, OPENED + 3 * HOUR)
+    assert walked.ticket.status is Status.WAITING
+
+
 @pytest.mark.parametrize("happened_at", [OPENED - 1, OPENED + HOUR + 1])
 def test_a_step_happened_between_the_previous_one_and_now(happened_at):
     with pytest.raises(NotPossible, match="happened_at"):

@@ -341,7 +341,7 @@ def _check_complete(ticket: Ticket, step: Step, now: int) -> None:
     if step.verb is V.VERIFY and ticket.status is not S.OPEN and not step.note.strip():
         raise Incomplete("verify needs note: what is wrong, as it looks from here")
     if step.verb is V.PAUSE:
-        _check_pause(step, now)
+        _check_pause(step)
     _check_visit(step, now)
     if step.verb is V.CANCEL and not step.reason:
         raise Incomplete("cancel needs reason: what was wrong with the alarm")
@@ -353,12 +353,13 @@ def _check_complete(ticket: Ticket, step: Step, now: int) -> None:
         raise Incomplete(f"other_id: {step.verb} concerns no other ticket; merge and link do")
 
 
-def _check_pause(step: Step, now: int) -> None:
+def _check_pause(step: Step) -> None:
     if step.reason not in WAIT_REASONS:
         raise Incomplete(f"pause needs reason, one of: {', '.join(WAIT_REASONS)}")
     if step.until_at is None and step.reason in CUSTOMER_REASONS:
         raise Incomplete("pause needs until_at: until when the customer keeps us waiting")
-    _check_ahead("until_at", step.until_at, now)
+    # Said later, it may be over by now; what matters is that it lay ahead when somebody said it.
+    _check_ahead("until_at", step.until_at, step.happened_at)
 
 
 def _check_visit(step: Step, now: int) -> None:
