@@ -45,7 +45,7 @@ class Form:
 
     def whole(self, name: str) -> int | None:
         text = self.text(name)
-        if text and not (text.isascii() and text.isdigit() and len(text) < 19):
+        if text and not is_whole(text):
             raise _wrong(f"{name}: {text[:20]!r} is no whole number")
         return int(text) if text else None
 
@@ -80,6 +80,11 @@ class Form:
     def tag(self) -> str | None:
         """What they had read when they began, as an If-Match."""
         return self.text("seen") or None
+
+
+def is_whole(text: str) -> bool:
+    """Whether this is a number that the database can hold, in plain digits."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _epoch_ms(name: str, text: str, zone: ZoneInfo) -> int:

@@ -13,7 +13,17 @@ from api.context import Api, Parts
 from api.hire import CustomerId, NewContract, NewCustomer, NewRental, RentalEnd
 from api.inspections import HandOverShape, ObstacleShape, RentalId, ReturnGiven
 from api.links import LinkMade, LinkWish, make_customer_link
-from api.pages.filling import Complaint, Sent, complaint_of, done_or_told, local_input, made, tag_in, words_for
+from api.pages.filling import (
+    Complaint,
+    Sent,
+    complaint_of,
+    done_or_told,
+    is_whole,
+    local_input,
+    made,
+    tag_in,
+    words_for,
+)
 from api.pages.shell import pages, render
 from api.paging import MAX_ITEMS
 from api.problems import Problem
@@ -180,8 +190,8 @@ def _new_rental_page(
     request: Request, api: Api, visitor: Visitor, filled: Mapping[str, str], complaint: Complaint | None = None
 ) -> HTMLResponse:
     chosen = filled.get("customer_id", "")
-    is_number = chosen.isascii() and chosen.isdigit() and len(chosen) < 19
-    contracts = hire.list_contracts(api, visitor, customer_id=int(chosen) if is_number else None, limit=LISTED)
+    customer_id = int(chosen) if is_whole(chosen) else None
+    contracts = hire.list_contracts(api, visitor, customer_id=customer_id, limit=LISTED)
     return render(
         request, "rental_new.html", visitor=visitor, status=complaint.status if complaint else 200, filled=filled,
         complaint=complaint, customers=hire.list_customers(api, visitor, limit=MAX_ITEMS).items,

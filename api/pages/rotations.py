@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from api import people
 from api.access import DESK, ForDesk, ForStaff
 from api.context import Api, Parts
-from api.pages.filling import Complaint, Sent, clock_of, done_or_told, local_input, made, words_for
+from api.pages.filling import Complaint, Sent, clock_of, done_or_told, is_whole, local_input, made, words_for
 from api.pages.people import weekdays
 from api.pages.shell import pages, render
 from api.people import ROTA_DAYS, NewOverride, NewRotation, OnCallShape, PartId, RotationId, RotationShape
@@ -59,7 +59,7 @@ def add_rotation_by_form(request: Request, api: Parts, visitor: ForDesk, form: S
     """`person` again and again, in the order of turns."""
 
     def add() -> None:
-        turns = [int(one) for one in form.all("person") if one.isascii() and one.isdigit() and len(one) < 19]
+        turns = [int(one) for one in form.all("person") if is_whole(one)]
         body = made(NewRotation, {
             "name": form.text("name"), "people": turns, "shift_h": form.whole("shift_h"),
             "handover_weekday": form.whole("handover_weekday") or 0, "handover_minute": form.minute("handover") or 0,

@@ -17,6 +17,7 @@ from api.drawing import views
 from api.labels import N_, labels_of
 from api.pages.course import course
 from api.pages.dispatch import Typed, show_dispatch
+from api.pages.filling import local_input
 from api.pages.narrowing import Asked, facets, shown, unassigned, whose_facet
 from api.pages.shell import pages, render
 from api.pages.ticking import OPEN_SHOWN, TO_SEND, ticking
@@ -277,7 +278,7 @@ def show_ticket(
         ways=ways_of(ticket.status, ticket.allowed, forward, may_send=visitor.role in DESK),
         may_ask=commands.may_ask(visitor, ticket),
         names_technician=visitor.role is not Role.TECHNICIAN and ticket.technician_id is None,
-        earliest=datetime.fromtimestamp(api.clock() / 1000, labels.words.zone).strftime("%Y-%m-%dT%H:%M"),
+        earliest=local_input(api.clock(), labels.words.zone),
     )
 
 
