@@ -5,10 +5,13 @@ import sys
 
 import structlog
 
+# A trace names lines, never the values of that moment: among those are passwords and what customers wrote.
+TERMINAL = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
 
 def set_up(level: int = logging.INFO) -> None:
     for_people = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
+    renderer = TERMINAL if for_people else structlog.processors.JSONRenderer()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -25,6 +25,7 @@ from monitor.store.database import Database, open_database
 from monitor.store.profiles import load_profiles
 from monitor.store.telemetry import Telemetry
 from monitor.store.telemetry_opening import open_telemetry
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -86,7 +87,7 @@ class World:
     def client(self, who: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
         kept = {"request": [lambda _request: self.keep_books()]}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=20, event_hooks=kept)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, event_hooks=kept)
 
     def keep_books(self) -> None:
         """The fleet's ledger follows what was written since, as the desk's tick makes it."""
@@ -194,21 +195,14 @@ def world(folder: Path, *, lang: str = "en", at: int | None = None) -> Iterator[
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        _await(lambda: server.started)
+        until(lambda: server.started, "the server has started")
         yield ours[0]
     finally:
         going_down.set()
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE_S)
         telemetry.close()
         database.close()
-
-
-def _await(condition: object, within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.01)
 
 
 def furnish(world: World, *, readings: bool = True) -> None:

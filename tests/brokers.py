@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +17,12 @@ from paho.mqtt import client as mqtt
 from ingest.broker import Broker
 from ingest.connection import Address
 from ingest.credentials import Credential
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port, needs
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def until(condition: Callable[[], object], within_s: float = 10.0, what: str = "") -> None:
-    """Polls a condition of a real process; fails when it does not come true in time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what or condition}"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -90,7 +83,7 @@ def mosquitto(
         yield Mosquitto(port, process)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def _answers(port: int) -> bool:
@@ -137,7 +130,7 @@ class Client:
         """Whether the broker granted it."""
         self._subscribed.clear()
         self.paho.subscribe(topic, qos)
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(PATIENCE_S)
         return self.granted[0] < 128
 
     def publish(self, topic: str, payload: bytes | str, retain: bool = False) -> None:

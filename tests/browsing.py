@@ -4,8 +4,7 @@ Pictures go to a temporary folder, or to FETTLE_SCREENSHOTS where that is set.
 """
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_pla
 
 from monitor.store.access import Role
 from tests.api_world import World
+from tests.patience import PATIENCE_S
 from tests.programs import needs
 
 ARGUMENTS = [
@@ -53,6 +53,7 @@ class Visit:
     def __init__(self, company: World, context: BrowserContext) -> None:
         self.company = company
         self.context = context
+        context.set_default_timeout(1000 * PATIENCE_S)
         self.page: Page = context.new_page()
         self.complaints: list[str] = []
         self.asked_elsewhere: list[str] = []
@@ -91,11 +92,3 @@ class Visit:
         """What axe finds: the rule, and the first place that breaks it."""
         found = Axe().run(self.page, options={"runOnly": RULES, "resultTypes": ["violations"]})
         return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found.response["violations"]]
-
-
-def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
-    """Wait for what another process does."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

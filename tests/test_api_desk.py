@@ -19,6 +19,7 @@ from monitor.store import idempotency, schema
 from monitor.store.database import witnessed
 from monitor.store.idempotency import Attempt, Found, TakenOver
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
+from tests.patience import PATIENCE_S
 
 NOW = 1_795_000_000_000
 REPORT = {"device_id": "gen-yard", "text": "It leaks."}
@@ -173,7 +174,7 @@ def test_of_eight_at_once_one_does_it(fresh: World) -> None:
 
     def post(_: int) -> httpx.Response:
         with fresh.client("ops") as client:
-            began.wait(10)
+            began.wait(PATIENCE_S)
             answer = client.post(WINDOWS, json=WINDOW, headers=keyed("at-once"))
             while answer.status_code == 409:
                 assert answer.headers["retry-after"] == "1"
@@ -531,7 +532,7 @@ def test_of_two_rentals_at_once_one_is_taken(fresh: World) -> None:
 
     def post(n: int) -> int:
         with fresh.client("ops") as client:
-            began.wait(10)
+            began.wait(PATIENCE_S)
             body = {"device_id": "gen-yard", "customer_id": 1 + n % 2, "ends_at": rfc3339(NOW + DAY)}
             return client.post("/api/v1/rentals", json=body).status_code
 

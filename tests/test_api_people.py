@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from monitor.store import people, schema
 from monitor.store.access import Role
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
+from tests.patience import PATIENCE_S
 
 NOW = 1_795_000_000_000
 TANG, WEBER = 1, 2
@@ -335,7 +336,7 @@ def test_of_ten_technicians_who_accept_at_the_same_moment_one_succeeds_and_nine_
 
     def accept(n: int) -> None:
         headers = {"Authorization": f"Bearer {tokens[n]}"}
-        with httpx.Client(base_url=company.url, headers=headers, timeout=20) as client:
+        with httpx.Client(base_url=company.url, headers=headers, timeout=PATIENCE_S) as client:
             start.wait()
             answers[n] = client.post(f"/api/v1/tickets/{ticket_id}/accept").status_code
 

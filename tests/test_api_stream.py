@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from monitor.store import schema
 from monitor.store.access import revoke_token
 from tests.api_world import World, furnish, world
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def change(company: World, what: str, device_id: str | None = None, ticket_id: i
 def events(answer: httpx.Response) -> Iterator[tuple[str, int | None, dict[str, object]]]:
     """(event, id, data) of each event, as it arrives."""
     name, number = "", None
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     for line in answer.iter_lines():
         assert time.monotonic() < deadline, "nothing but heartbeats"
         field, _, value = line.partition(": ")

@@ -24,6 +24,7 @@ from monitor.engine.rehearsal import TicketTold
 from monitor.readings import Batch, Message, Reading
 from monitor.store import profiles
 from tests import api_world
+from tests.patience import PATIENCE_S
 from tests.standard.world import HOT, MINUTE, RIG, T0, WELL, World
 
 HOUR, DAY = 3_600_000, 86_400_000
@@ -260,7 +261,7 @@ def test_one_runs_at_a_time_and_ends_when_nobody_waits(company: api_world.World)
     first = threading.Thread(target=impatient)
     first.start()
     found: list[int] = []
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + PATIENCE_S
     while not (given_up.is_set() and found[-1:] == [200]):
         assert time.monotonic() < deadline, found
         found.append(_post(company, "manager", **{"from": company.began - 30_000}).status_code)

@@ -18,7 +18,7 @@ from fettle.wiring import broker_running
 from ingest.subscriber import Subscriber, begin_session
 from monitor.readings import Arrival, Reading
 from monitor.store.schema import customer, seen
-from tests.brokers import until
+from tests.patience import until
 from tests.programs import free_port
 
 

@@ -45,9 +45,10 @@ from monitor.store.access import Role
 from tests.api_world import World as Company
 from tests.api_world import furnish
 from tests.api_world import world as company_of
-from tests.brokers import Client, as_device, mosquitto, nats_broker, now_ms, until
+from tests.brokers import Client, as_device, mosquitto, nats_broker, now_ms
 from tests.e2e.postgres import postgresql
 from tests.office import Office
+from tests.patience import PATIENCE_S, until
 from tests.standard.world import World
 
 POLICY = shipped_policy()
@@ -254,7 +255,7 @@ def tick_commands_until_answered(world: World, session: Session) -> None:
     ticks = Ticks()
     try:
         tick_commands(ticks, Rooms(), session.subscriber)  # type: ignore[arg-type]
-        until(lambda: only_command(world).answered_at, 15, "the answer is recorded")
+        until(lambda: only_command(world).answered_at, "the answer is recorded")
         assert ticks.in_time()
     finally:
         ticks.stop()
@@ -453,7 +454,7 @@ def test_ten_who_ask_at_once_ask_one_question(company: Company) -> None:
     for person in people:
         person.start()
     for person in people:
-        person.join(30)
+        person.join(PATIENCE_S)
     assert len(asked) == 10
     assert len(set(asked)) == 1
 

@@ -18,7 +18,8 @@ from firmware_sim.wire import Message
 from ingest.message import KINDS, parse
 from monitor.devices import topic
 from monitor.readings import Event, Reading, Rejected, Status
-from tests.brokers import Client, Mosquitto, mosquitto, nats_broker, now_ms, until
+from tests.brokers import Client, Mosquitto, mosquitto, nats_broker, now_ms
+from tests.patience import until
 from tests.programs import free_port
 
 MQTT = Mqtt("127.0.0.1", 1, "c", "u", "sesame", "t")
@@ -191,7 +192,7 @@ def test_the_demonstration_turns_the_key_of_the_first_card(broker: Mosquitto, tm
         def requested() -> list[str]:
             return [n for n, body in said(witness) if isinstance(body, Event) and body.event == "start_requested"]
 
-        until(requested, within_s=15)
+        until(requested)
         assert requested() == ["S0"]
         states = {name: body.state for name, body in said(witness) if isinstance(body, Reading) and name != "S0"}
         assert states == dict.fromkeys([f"S{n}" for n in range(1, 6)], "running")

@@ -37,6 +37,7 @@ from monitor.notify.outbox import CLAIM_MS, MAX_TRIES, Delivered, Outbox, setbac
 from monitor.notify.webhook import Target, Webhook, is_inside, parse_webhook_url
 from monitor.store.database import Database, open_database
 from monitor.store.schema import metadata, notice
+from tests.patience import PATIENCE_S
 from tests.programs import free_port, needs
 
 NOW = 1_763_877_900_000
@@ -607,7 +608,7 @@ def test_two_outboxes_send_each_notice_once(database: Database, tmp_path: Path) 
         """Each outbox holds its first claim until the other has one too."""
         if not getattr(first, "met", False):
             first.met = True
-            together.wait(10)
+            together.wait(PATIENCE_S)
 
     wire = Wire(meet)
     other = open_database(f"sqlite:///{tmp_path / 'fettle.db'}")
@@ -620,7 +621,7 @@ def test_two_outboxes_send_each_notice_once(database: Database, tmp_path: Path) 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_S)
     other.close()
     assert sorted(wire.carried) == list(range(1, 51))
     assert sum(one.sent for one in done) == 50

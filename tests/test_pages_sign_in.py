@@ -25,7 +25,7 @@ from monitor.store import passwords, schema, second_factor
 from monitor.store.access import LINK_MINUTES, LINKS_AT_ONCE, By, Role, begin_session
 from monitor.store.passwords import AT_ONCE, NOBODYS, WAITING, Busy, Hashing, Weak, weakness
 from tests.api_world import HOUR, MINUTE, World, world
-from tests.browsing import until
+from tests.patience import PATIENCE_S, until
 
 GOOD = "umbrella seven lantern"
 OTHER = "gravel orchid tuesdayish"
@@ -46,7 +46,7 @@ def later(company: World) -> None:
 
 
 _numbers = count(1)
-PLAIN = httpx.Client(timeout=20)
+PLAIN = httpx.Client(timeout=PATIENCE_S)
 
 
 @cache
@@ -233,12 +233,12 @@ def test_few_passwords_are_looked_at_at_once() -> None:
     def work() -> None:
         with hashing._turn():
             working.release()
-            done.wait(20)
+            done.wait(PATIENCE_S)
 
     with ThreadPoolExecutor(AT_ONCE + WAITING) as crowd:
         asked = [crowd.submit(work) for _ in range(AT_ONCE + WAITING)]
         for _ in range(AT_ONCE):
-            assert working.acquire(timeout=20)
+            assert working.acquire(timeout=PATIENCE_S)
         until(lambda: hashing._room._value == 0)
         with pytest.raises(Busy):
             hashing.fits(None, GOOD)
@@ -353,7 +353,7 @@ def test_a_hundred_wrong_tries_from_one_address_lock_nobody_out(company: World) 
 
 
 def test_one_address_tries_so_many_accounts_and_no_more(company: World) -> None:
-    with httpx.Client(base_url=company.url, headers={"X-Forwarded-For": "203.0.113.77"}, timeout=20) as client:
+    with httpx.Client(base_url=company.url, headers={"X-Forwarded-For": "203.0.113.77"}, timeout=PATIENCE_S) as client:
         doors = company_doors = Doors()
         waits = [doors.try_password(f"a{n}@example.com", "203.0.113.77", BEGAN) for n in range(31)]
         assert waits == [0] * 30 + [15 * MINUTE]

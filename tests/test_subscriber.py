@@ -22,7 +22,8 @@ from ingest.passwords import PasswordFiles
 from ingest.subscriber import Subscriber, begin_session
 from monitor.devices import topic
 from monitor.readings import Arrival, Reading, Rejected, Status
-from tests.brokers import Client, as_device, mosquitto, nats_broker, now_ms, until
+from tests.brokers import Client, as_device, mosquitto, nats_broker, now_ms
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port
 
 DEVICE = topic("gen-1")
@@ -42,7 +43,7 @@ class Store:
     def observe(self, arrivals: Sequence[Arrival], now: int) -> None:
         assert all(arrival.received_at <= now for arrival in arrivals)
         self.calls += 1
-        assert self.open.wait(30)
+        assert self.open.wait(PATIENCE_S)
         if self.failures_left:
             self.failures_left -= 1
             raise RuntimeError("the disk is full")
@@ -150,7 +151,7 @@ def test_stop_finishes_the_batch_in_hand(session: tuple[Address, str], device: C
         stopping = threading.Thread(target=subscriber.stop)
         stopping.start()
         store.open.set()
-        stopping.join(10)
+        stopping.join(PATIENCE_S)
         assert (store.seqs, subscriber.counts.acked) == ([0], 1)
         # The context stops it once more: that is allowed.
     again = Store()
@@ -179,7 +180,7 @@ def test_an_ack_never_reaches_a_later_connection(
         with as_device(broker, card) as device:
             device.publish(f"{DEVICE}/telemetry", reading(10))
         # Those withheld come again, are stored again (the engine knows them by name), and are acked then.
-        until(lambda: subscriber.counts.acked >= 11, within_s=15)
+        until(lambda: subscriber.counts.acked >= 11)
         assert subscriber.counts.stale_acks == store.batches[0]
         assert set(store.seqs) == set(range(11))
 

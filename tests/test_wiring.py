@@ -20,7 +20,8 @@ from monitor.devices import topic
 from monitor.readings import Arrival
 from monitor.store.registry import Registry
 from monitor.store.schema import monthly_report, notice
-from tests.brokers import as_device, nats_broker, now_ms, until
+from tests.brokers import as_device, nats_broker, now_ms
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port
 
 
@@ -31,7 +32,7 @@ def test_nobody_else_gets_the_http_port(tmp_path: Path) -> None:
         with pytest.raises(CannotStart, match=taken), http_port(settings):
             pass
         # Who comes early is kept waiting, not turned away.
-        with socket.create_connection(("127.0.0.1", settings.http_port), timeout=5):
+        with socket.create_connection(("127.0.0.1", settings.http_port), timeout=PATIENCE_S):
             held.accept()[0].close()
 
 

@@ -7,13 +7,13 @@ of it rewrites that one path. Everything else goes through as it is.
 import http.client
 import subprocess
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import urllib3
 
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port, needs
 
 CONFIG = """
@@ -54,11 +54,11 @@ class Influx:
             self.process = subprocess.Popen(
                 [self.program, "-config", str(self.folder / "influxdb.conf")], stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 20
-        while not self._answers():
-            assert self.process.poll() is None, (self.folder / "influxd.log").read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, "influxd did not answer within 20 s"
-            time.sleep(0.05)
+        until(self._up, "influxd answers", every_s=0.05)
+
+    def _up(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "influxd.log").read_text(encoding="utf-8")
+        return self._answers()
 
     def _answers(self) -> bool:
         try:
@@ -68,7 +68,7 @@ class Influx:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=PATIENCE_S)
 
     def database(self, name: str) -> str:
         """A fresh empty database; answers its telemetry URL."""
@@ -112,7 +112,7 @@ def _as_v1(path: str) -> str:
 
 
 def _forward(port: int, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-    upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         upstream.request("POST", path, body, {"Content-Type": content_type})
         response = upstream.getresponse()

@@ -88,13 +88,13 @@ class Machine:
         """Measure, if it is time to. `calm`: nothing goes wrong any more."""
         while self._next_at <= now:
             self._next_at += self._pause_s * self._rng.uniform(0.5, 1.5)
-            if self._reboots and not calm and self._boot < 5 and self._rng.random() < 0.002:
+            if self._reboots and not calm and self._boot < 5 and self._rng.random() < 0.008:
                 self._boot, self._seq = self._boot + 1, 0
             self._measure(calm=calm)
 
     def _measure(self, *, calm: bool) -> None:
-        if self._limits and not calm and self._beyond <= -10 and self._rng.random() < 0.01:
-            self._beyond = self._rng.randrange(1, 40)
+        if self._limits and not calm and self._beyond <= -5 and self._rng.random() < 0.04:
+            self._beyond = self._rng.randrange(1, 12)
         value = BEYOND if self._beyond > 0 and not calm else NORMAL
         self._beyond -= 1
         name = Name(self._boot, self._seq)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.e2e.service import eventually
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port
 
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -50,18 +50,18 @@ def postgresql() -> Iterator[str]:
     )  # fmt: skip
     try:
         url = f"postgresql://fettle@127.0.0.1:{port}/postgres"
-        eventually("PostgreSQL answers", lambda: _answers(url))
+        until(lambda: _answers(url), "PostgreSQL answers")
         yield url
     finally:
         running.send_signal(signal.SIGINT)
-        running.wait(20)
+        running.wait(PATIENCE_S)
         shutil.rmtree(folder)
 
 
 def _answers(url: str) -> bool:
     """It listens some time before it takes anybody in."""
     try:
-        with psycopg.connect(url, connect_timeout=2):
+        with psycopg.connect(url, connect_timeout=10):
             return True
     except psycopg.OperationalError:
         return False

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,10 @@ import httpx
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port
 
 ROOT = Path(__file__).parents[2]
-START_S = 30.0
-
-
-def eventually(what: str, found: Callable[[], Any], within_s: float = 10.0, every_s: float = 0.05) -> Any:
-    """What `found` answers as soon as it is true; fails with `what` when that takes too long."""
-    deadline = time.monotonic() + within_s
-    while True:
-        answer = found()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s} s: {what} (last answer: {answer!r})")
-        time.sleep(every_s)
 
 
 class Service:
@@ -64,14 +51,14 @@ class Service:
                 [sys.executable, "-m", "fettle", "up", *arguments],
                 env=self.environment, cwd=ROOT, stdout=log, stderr=log, text=True,
             )  # fmt: skip
-        eventually("the service is ready", self.is_ready, START_S)
+        until(self.is_ready, "the service is ready")
         return self
 
     def is_ready(self) -> bool:
         assert self.child is not None
         assert self.child.poll() is None, f"fettle ended with {self.child.returncode}:\n{self.log.read_text()[-4000:]}"
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=PATIENCE_S).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -82,7 +69,7 @@ class Service:
             self.child.wait()
             self.child = None
 
-    def interrupt(self, timeout_s: float = 20.0) -> int:
+    def interrupt(self, timeout_s: float = PATIENCE_S) -> int:
         """Ctrl-C; answers the exit status."""
         assert self.child is not None
         self.child.send_signal(signal.SIGINT)
@@ -98,7 +85,7 @@ class Service:
         """One command of the operator, while the service runs or not."""
         done = subprocess.run(
             [sys.executable, "-m", "fettle", *arguments],
-            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"fettle {' '.join(arguments)}: {done.stderr}"
         return done.stdout
@@ -111,7 +98,7 @@ class Service:
         """A command that must be refused; answers what it says."""
         done = subprocess.run(
             [sys.executable, "-m", "fettle", *arguments],
-            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
         return done.stderr
@@ -128,7 +115,7 @@ class Service:
         if role not in self._tokens:
             self._tokens[role] = self.run("token", "create", "--role", role, "--name", f"test-{role}").split()[-1]
         headers = {"Authorization": f"Bearer {self._tokens[role]}"}
-        return httpx.request(method, f"{self.url}/api/v1/{path}", headers=headers, timeout=10, **how)
+        return httpx.request(method, f"{self.url}/api/v1/{path}", headers=headers, timeout=PATIENCE_S, **how)
 
     def tickets(self, device_id: str, **parameters: Any) -> list[dict[str, Any]]:
         return self.get("tickets", device_id=device_id, **parameters)["items"]
@@ -165,7 +152,7 @@ class BareDevice:
     def connected(self) -> bool:
         return self._connected.is_set()
 
-    def connect(self, timeout_s: float = 10.0) -> "BareDevice":
+    def connect(self, timeout_s: float = PATIENCE_S) -> "BareDevice":
         self.client.connect(self.mqtt["host"], self.mqtt["port"], keepalive=20)
         self.client.loop_start()
         assert self._connected.wait(timeout_s), f"{self.device_id} could not connect: {self.refusal}"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
+from tests.patience import until
 
 RIG = """
 name = "rig"
@@ -34,7 +35,7 @@ def test_it_asks_the_service_where_one_runs(home: Path) -> None:
     with service:
         machine = service.add_device("R-1", "rig").connect()
         machine.tell({"temp_c": 120.0})
-        [ticket] = eventually("a ticket", lambda: service.tickets("R-1"))
+        [ticket] = until(lambda: service.tickets("R-1"), "a ticket")
         machine.disconnect()
 
         same = service.answer("backtest", "--from", since)

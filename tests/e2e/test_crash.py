@@ -23,12 +23,13 @@ from monitor.store import schema
 from monitor.store.database import open_database
 from monitor.store.registry import Registry
 from tests.e2e.numbered import RIG, Fleet, Machine, Name
-from tests.e2e.service import ROOT, Service, eventually
+from tests.e2e.service import ROOT, Service
+from tests.patience import until
 
 DEVICES = 20
 KILLS = 20
 BROKER_KILLS = 5
-RATE_S = 25.0
+RATE_S = 12.0
 
 
 class Crashing(Service):
@@ -92,7 +93,7 @@ def test_twenty_kills_lose_nothing_and_double_nothing(service: Crashing, seed: i
         for _ in range(KILLS):
             starts = ready_count(service)
             service.launch()
-            eventually("the service takes messages in", lambda: ready_count(service) > starts, 60)  # noqa: B023
+            until(lambda: ready_count(service) > starts, "the service takes messages in")  # noqa: B023
             time.sleep(rng.uniform(0, 1.2))
             kill(service, rng)
         service.start()
@@ -108,7 +109,7 @@ def test_a_broker_that_is_killed_loses_nothing(service: Crashing, seed: int) -> 
         service.start()
         for _ in range(BROKER_KILLS):
             acked = fleet.acked
-            eventually("messages are PUBACKed again", lambda: fleet.acked > acked + 100, 30)  # noqa: B023
+            until(lambda: fleet.acked > acked + 100, "messages are PUBACKed again")  # noqa: B023
             time.sleep(rng.uniform(0, 0.7))
             broker(service).kill()
         come_to_rest(service, fleet)
@@ -140,11 +141,11 @@ def come_to_rest(service: Crashing, fleet: Fleet) -> None:
     """The machines are well again, then silent; wait until everything is acknowledged, stored and decided."""
     fleet.calm = True
     acked = fleet.acked
-    eventually("the machines are heard again", lambda: fleet.acked > acked + 100, 60)
+    until(lambda: fleet.acked > acked + 100, "the machines are heard again")
     fleet.hush = True
-    eventually("every message is PUBACKed", lambda: fleet.waiting == 0, 60)
+    until(lambda: fleet.waiting == 0, "every message is PUBACKed")
     expected = sum(len(machine.made) for machine in fleet.machines)
-    eventually(f"{expected} messages are taken in", lambda: taken(service) >= expected, 60)
+    until(lambda: taken(service) >= expected, f"{expected} messages are taken in")
 
 
 def taken(service: Crashing) -> int:

@@ -21,6 +21,7 @@ from monitor.store.people import People
 from monitor.store.registry import Conflict, Registry, Stale
 from monitor.store.windows import Window, Windows
 from tests.e2e.postgres import postgresql
+from tests.patience import PATIENCE_S
 
 NOW = 1_795_000_000_000
 HOUR = 3_600_000
@@ -43,7 +44,7 @@ def at_once(number: int, do: Callable[[int], object]) -> list[object]:
     began = Barrier(number)
 
     def one(n: int) -> object:
-        began.wait(20)
+        began.wait(PATIENCE_S)
         return do(n)
 
     with ThreadPoolExecutor(number) as pool:

@@ -16,7 +16,7 @@ from api.app import create_app
 from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import HOUR, World, furnish, world
-from tests.browsing import NARROW, WANTED, WIDE, Visit, chromium, pictures_in
+from tests.browsing import NARROW, WANTED, WIDE, Visit, pictures_in
 from tests.e2e.test_page import bustle, hot_ticket, overheat
 from tests.test_api_access import MATRIX
 
@@ -59,12 +59,6 @@ def furnish_pages(company: World) -> None:
         opened_by="person:3", recorded_at=company.began - HOUR,
         checklist=[{"code": "oil", "title_en": "Oil changed", "title_zh": "更换机油"}],
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from playwright.sync_api import Browser
 from monitor.engine import Copyist
 from monitor.store import schema
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
-from tests.browsing import Visit, chromium, until
+from tests.browsing import Visit
+from tests.patience import until
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +26,6 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         company.measure("gen-yard", since=company.began - HOUR, until=company.began, gap=gap)
         overheat(company)
         yield company
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def bustle(company: World) -> None:

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser
 
 from monitor.desk.tickets import Resolution, Verb
 from tests.api_world import World, furnish, world
-from tests.browsing import NARROW, WANTED, WIDE, Visit, chromium, pictures_in
+from tests.browsing import NARROW, WANTED, WIDE, Visit, pictures_in
 from tests.test_pages_customers import link_of
 
 """Pictures take time, and are for those who ask for them."""
@@ -18,12 +18,6 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("customers")) as company:
         furnish(company, readings=False)
         yield company
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def step(company: World, verb: Verb, **how: object) -> None:

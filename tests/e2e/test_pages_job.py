@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Error, Page
 from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import HOUR, MINUTE, World, furnish, wall_clock, world
-from tests.browsing import NARROW, Visit, chromium, pictures_in, until
+from tests.browsing import NARROW, Visit, pictures_in
+from tests.patience import until
 
 TANG, WEBER = 1, 2
 BEHIND_MS = 5 * HOUR
@@ -69,12 +70,6 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
                 evidence={}, standard_version="test",
             )  # fmt: skip
         yield Company(record)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

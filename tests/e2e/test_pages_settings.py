@@ -15,7 +15,7 @@ from monitor.store import schema
 from monitor.store.access import Role
 from monitor.store.people import Certified, People, Reached
 from tests.api_world import DAY, HOUR, World, furnish, world
-from tests.browsing import NARROW, WIDE, Visit, chromium, pictures_in
+from tests.browsing import NARROW, WIDE, Visit, pictures_in
 
 TANG, WEBER, OLGA = 1, 2, 3
 PAGES = {
@@ -76,12 +76,6 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pictures_in(tmp_path_factory.mktemp("pictures"))
 
@@ -102,7 +96,7 @@ def test_the_fate_of_a_test_shows_by_itself(company: World, browser: Browser) ->
     page.get_by_role("button", name="To olga@example.com").click()
     page.wait_for_selector("#tests :text('queued'), #tests :text('waiting')")
     Outbox(company.database, {"email": Wire()}, random.Random(1)).deliver_due(company.now())
-    page.wait_for_selector("#tests :text('sent')", timeout=15_000)
+    page.wait_for_selector("#tests :text('sent')")
     assert visit.complaints == []
     context.close()
 

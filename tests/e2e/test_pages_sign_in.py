@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import DAY, World, world
-from tests.browsing import NARROW, Visit, chromium, pictures_in
+from tests.browsing import NARROW, Visit, pictures_in
 
 PASSWORD = "umbrella seven lantern"
 
@@ -19,12 +19,6 @@ PASSWORD = "umbrella seven lantern"
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("sign-in")) as company:
         yield company
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

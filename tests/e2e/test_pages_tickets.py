@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, BrowserContext
 
 from monitor.store import schema
 from tests.api_world import HOUR, MINUTE, World, furnish, world
-from tests.browsing import NARROW, WIDE, Visit, chromium, until
+from tests.browsing import NARROW, WIDE, Visit
+from tests.patience import until
 
 WALL = {"width": 1920, "height": 1080}
 PAGES = ("/tickets", "/tickets/board", "/tickets/4", "/tickets/1/dispatch")
@@ -27,12 +28,6 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                     evidence={"reason": "attempts", "attempts": 3},
                 )  # fmt: skip
         yield company
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def a_visit(company: World, browser: Browser, lang: str, **options: object) -> tuple[Visit, BrowserContext]:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser
 from monitor.engine.spot_checking import SpotChecking
 from monitor.store.access import Role
 from tests.api_world import DAY, World, furnish, world
-from tests.browsing import NARROW, WANTED, WIDE, Visit, chromium, pictures_in
+from tests.browsing import NARROW, WANTED, WIDE, Visit, pictures_in
 from tests.inspecting import answers, inspect
 from tests.test_pages_customers import signed_in
 
@@ -32,12 +32,6 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             wrong = answers("diesel_generator", "spot_check", outside={"says": "fail", "reason": "dented"})
             assert inspect(tang, "gen-a", "spot_check", items=wrong).status_code == 201
         yield company
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 PATHS = (

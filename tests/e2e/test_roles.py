@@ -14,9 +14,10 @@ from monitor.store import schema
 from monitor.store.access import Role, create_login_link
 from monitor.store.database import open_database
 from monitor.store.registry import Registry
-from tests.browsing import NARROW, WIDE, chromium
-from tests.e2e.service import BareDevice, Service, eventually, now_ms
+from tests.browsing import NARROW, WIDE
+from tests.e2e.service import BareDevice, Service, now_ms
 from tests.e2e.test_first_light import impatient_generator
+from tests.patience import until
 
 CUSTOMER = "site@lindqvist.example"
 
@@ -33,12 +34,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             )
         database.close()
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def come_in(service: Service, context: BrowserContext, name: str) -> Page:
@@ -86,7 +81,7 @@ def test_from_a_machine_that_will_not_start_to_a_customer_who_says_how_it_was(
     expect(office.locator("h1")).to_contain_text("in good order")
     fails_to_start(machine)
     row = office.locator("#pressing tr", has_text="GX-0417")
-    expect(row).to_contain_text("Does not start", timeout=30_000)
+    expect(row).to_contain_text("Does not start")
     row.get_by_role("link", name="Does not start").click()
     expect(office.locator("#clocks")).to_contain_text("Technician")
 
@@ -109,10 +104,10 @@ def test_from_a_machine_that_will_not_start_to_a_customer_who_says_how_it_was(
     job.locator("input[name=borne_by][value=wear]").check()
     job.locator("input[name=parts_said]").first.check()
     job.locator("#bar").get_by_role("button", name="It is repaired").tap()
-    eventually("it is repaired", lambda: service.get(f"tickets/{ticket_id}")["status"] == "resolved", 20)
+    until(lambda: service.get(f"tickets/{ticket_id}")["status"] == "resolved", "it is repaired")
 
     # The customer opens the link of the message that came before they called.
-    link = eventually("the customer has a link", lambda: told(service, CUSTOMER), 30)
+    link = until(lambda: told(service, CUSTOMER), "the customer has a link")
     page = hers.new_page()
     page.goto(link)
     expect(page.locator("main")).to_contain_text("GX-0417")
@@ -143,12 +138,12 @@ def test_beside_the_simulated_fleet_the_pages_are_live(browser: Browser, tmp_pat
         assert link, "fettle up says how to come in"
         page.goto(link[0])
         page.click("main button")
-        expect(page.locator("h1")).to_contain_text("machines on hire are in good order", timeout=30_000)
+        expect(page.locator("h1")).to_contain_text("machines on hire are in good order")
         page.locator(".square").first.click()
         values = page.locator("#values tbody")
         expect(values).to_contain_text("°C")
         before = values.inner_text()
-        eventually("the values move by themselves", lambda: values.inner_text() != before, 20)
+        until(lambda: values.inner_text() != before, "the values move by themselves")
         context.close()
     finally:
         running.kill()

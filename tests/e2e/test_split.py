@@ -18,7 +18,8 @@ from fettle.settings import Settings
 from tests.brokers import Mosquitto, mosquitto
 from tests.contract.influx import Influx
 from tests.e2e.postgres import postgresql
-from tests.e2e.service import ROOT, START_S, BareDevice, Service, eventually, now_ms
+from tests.e2e.service import ROOT, BareDevice, Service, now_ms
+from tests.patience import PATIENCE_S, until
 from tests.programs import free_port, needs
 
 SENSOR = "coolant_temp_c"
@@ -43,7 +44,7 @@ class Apart(Service):
         # All at once on an empty database: whichever comes first makes the schema.
         for name in (*APART, "api"):
             self.launch(name)
-        eventually("all four are ready", self.is_ready, 2 * START_S, every_s=0.2)
+        until(self.is_ready, "all four are ready", every_s=0.2)
         return self
 
     def launch(self, name: str) -> None:
@@ -62,7 +63,7 @@ class Apart(Service):
     def probe(self, name: str) -> dict[str, Any]:
         """What a process says about itself; empty words while it does not listen."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.probes.get(name, self.http_port)}/readyz", timeout=5)
+            answer = httpx.get(f"http://127.0.0.1:{self.probes.get(name, self.http_port)}/readyz", timeout=PATIENCE_S)
             return answer.json()
         except httpx.TransportError:
             return {"status": ""}
@@ -76,7 +77,7 @@ class Apart(Service):
         """SIGTERM, as a container is stopped; answers the exit status."""
         child = self.children.pop(name)
         child.send_signal(signal.SIGTERM)
-        return child.wait(20)
+        return child.wait(PATIENCE_S)
 
     def kill(self) -> None:
         for child in self.children.values():
@@ -121,16 +122,16 @@ def test_a_hot_machine_gets_its_ticket_and_its_chart_through_four_processes(apar
     machine = apart.connected("GX-9", "diesel_generator")
     apart.run("rental", "add", "GX-9", "--customer", "Lindqvist Bau", "--email", "site@lindqvist.example")
     told = overheat(machine, apart.get("profiles/diesel_generator"))
-    ticket = eventually("its ticket", lambda: apart.tickets("GX-9"))[0]
+    ticket = until(lambda: apart.tickets("GX-9"), "its ticket")[0]
     assert (ticket["kind"], ticket["subject"], ticket["severity"]) == ("limit", SENSOR, "urgent")
     assert [clock["kind"] for clock in ticket["commitments"]] == ["dispatch"]
 
-    eventually("its chart", lambda: chart(apart, "GX-9") == told)
-    kept = eventually("its readings, kept", lambda: readings(apart, ticket["id"]))
+    until(lambda: chart(apart, "GX-9") == told, "its chart")
+    kept = until(lambda: readings(apart, ticket["id"]), "its readings, kept")
     points = kept["metrics"][SENSOR]["points"]
     assert [value for _, value in points] == told[: len(points)]
     # The notice that ingest queued is delivered by the monitor: here to its log, since no SMTP server is set.
-    eventually("the notice", lambda: "site@lindqvist.example" in notices_log(apart))
+    until(lambda: "site@lindqvist.example" in notices_log(apart), "the notice")
     machine.disconnect()
 
 
@@ -151,7 +152,7 @@ def notices_log(apart: Apart) -> str:
 def test_revoking_reaches_the_broker_in_its_own_process(apart):
     machine = apart.connected("WP-1", "water_pump")
     apart.run("device", "revoke", "WP-1")
-    assert eventually("it is cut off", lambda: machine.refusal) == "Not authorized"
+    assert until(lambda: machine.refusal, "it is cut off") == "Not authorized"
     machine.disconnect()
 
 
@@ -169,7 +170,7 @@ def test_a_second_ingest_on_the_same_data_is_refused(apart):
 def test_without_its_broker_ingest_says_what_is_missing_and_all_end_cleanly(apart):
     assert apart.stop("broker") == 0
     missing = {"status": "not ready", "failing": ["broker"]}
-    eventually("ingest says so", lambda: apart.probe("ingest") == missing)
+    until(lambda: apart.probe("ingest") == missing, "ingest says so")
     assert {name: apart.stop(name) for name in ("ingest", "monitor", "api")} == {"ingest": 0, "monitor": 0, "api": 0}
 
 
@@ -187,7 +188,7 @@ def test_the_whole_program_beside_mosquitto(tmp_path):
     with ThreadPoolExecutor(1) as starting:
         started = starting.submit(service.start)
         # fettle writes its own login first; then Mosquitto can be pointed to the files.
-        eventually("its login", lambda: (files / "acl").exists() and (files / "acl").read_text(), START_S)
+        until(lambda: (files / "acl").exists() and (files / "acl").read_text(), "its login")
         with mosquitto(tmp_path, files / "passwd", files / "acl", anonymous=False, port=port) as broker:
             try:
                 started.result()
@@ -204,9 +205,9 @@ def speak_and_be_revoked(service: Service, broker: Mosquitto) -> None:
     # Mosquitto may still be reading its files; paho tries again by itself.
     machine.connect()
     overheat(machine, service.get("profiles/diesel_generator"))
-    ticket = eventually("its ticket", lambda: service.tickets("GX-1"))[0]
+    ticket = until(lambda: service.tickets("GX-1"), "its ticket")[0]
     assert (ticket["kind"], ticket["subject"]) == ("limit", SENSOR)
     service.run("device", "revoke", "GX-1")
     broker.reload()
-    assert eventually("it is cut off", lambda: machine.refusal) == "Not authorized"
+    assert until(lambda: machine.refusal, "it is cut off") == "Not authorized"
     machine.disconnect()

@@ -9,6 +9,7 @@ from monitor.engine.desk import Report
 from monitor.links import read_customer, read_label
 from monitor.store import schema
 from monitor.store.links import Links
+from tests.patience import PATIENCE_S
 from tests.standard.world import HOUR, MINUTE, World
 
 
@@ -112,14 +113,14 @@ def test_R7_ten_who_report_at_once_open_one_ticket(world: World) -> None:
     ready = threading.Barrier(10)
 
     def report(n: int) -> None:
-        ready.wait(10)
+        ready.wait(PATIENCE_S)
         told.append(say(world, f"It smokes, says {n}"))
 
     people = [threading.Thread(target=report, args=(n,)) for n in range(10)]
     for one in people:
         one.start()
     for one in people:
-        one.join(20)
+        one.join(PATIENCE_S)
     assert len(told) == 10
     assert set(told) == {world.ticket("reported").id}
     assert len(said(world)) == 10
