@@ -44,6 +44,7 @@ class Board:
         self._newest = 0
         self._looked_at = -POLL_S
         self._told: tuple[int, int, Events] = (-1, -1, [])
+        self._valid: dict[Visitor, float] = {}
 
     async def newest(self) -> int:
         """The number of the newest change, as it was at most POLL_S ago."""
@@ -63,6 +64,23 @@ class Board:
                 found = await to_thread.run_sync(self._read, self._api.scope(visitor), last, newest)
                 self._told = last, newest, found
             return self._told[2]
+
+    async def may_follow(self, visitor: Visitor, *, at_once: bool) -> bool:
+        """False once the visitor's right to it has ended: `at_once`, or within VALID_S. However many pages one session
+        has open, it is asked about once."""
+        async with self._looking:
+            now = time.monotonic()
+            if not at_once and now - self._valid.get(visitor, -VALID_S) < VALID_S:
+                return True
+            self._valid = {known: at for known, at in self._valid.items() if now - at < VALID_S}
+            if not await to_thread.run_sync(self._may_follow, visitor):
+                return False
+            self._valid[visitor] = now
+            return True
+
+    def _may_follow(self, visitor: Visitor) -> bool:
+        with self._api.reading() as connection:
+            return still_valid(connection, visitor, self._api.clock())
 
     def _look(self) -> int:
         with self._api.reading() as connection:
@@ -109,14 +127,12 @@ async def follow(api: Api, visitor: Visitor, last: int | None, board: Board | No
     board = board or Board(api)
     # Said at once, so that the reader knows the stream stands; and how soon to come back when it breaks.
     yield "retry: 2000\n\n"
-    quiet_s, checked_at = 0.0, -VALID_S
+    quiet_s = 0.0
     while not api.stopping():
         newest = await board.newest()
-        if time.monotonic() - checked_at >= VALID_S or (visitor.customer_id is not None and newest != last):
-            if not await to_thread.run_sync(_may_follow, api, visitor):
-                yield "event: end\ndata: {}\n\n"
-                return
-            checked_at = time.monotonic()
+        if not await board.may_follow(visitor, at_once=visitor.role is Role.CUSTOMER and newest != last):
+            yield "event: end\ndata: {}\n\n"
+            return
         # A number that is still to come (the record was brought back from a copy) must not keep the news before it.
         last = newest if last is None else min(last, newest)
         events = await board.events(visitor, last) if newest > last else []
@@ -131,12 +147,6 @@ async def follow(api: Api, visitor: Visitor, last: int | None, board: Board | No
             yield ": still here\n\n"
         if len(events) < AT_ONCE:
             await anyio.sleep(POLL_S)
-
-
-def _may_follow(api: Api, visitor: Visitor) -> bool:
-    """False once the visitor's right to it has ended."""
-    with api.reading() as connection:
-        return still_valid(connection, visitor, api.clock())
 
 
 def _event(row: queries.AnyRow) -> str:
