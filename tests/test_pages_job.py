@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from api.labels import CANNOT
 from api.pages import job
 from api.shapes import rfc3339
-from monitor.store import schema
+from monitor.store import jobs, schema
 from monitor.store.access import Role
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
 
@@ -188,6 +188,47 @@ def test_of_several_who_are_asked_each_sees_it(tang: Hand) -> None:
         assert phone.post(f"/job/{ticket_id}/accept").status_code == 303
         found = phone.get("/api/v1/jobs").json()
         assert (ids(found["mine"]), found["offered"]) == ([ticket_id], [])
+
+
+def test_the_page_follows_its_own_jobs_and_who_is_asked(tang: Hand) -> None:
+    mine, offered = tang.carries("on_site"), asked(tang, None)
+    with tang.client() as phone:
+        page = phone.get("/job").text
+    (device_id,) = [row.device_id for row in rows(tang.company, schema.ticket, id=mine)]
+    assert re.findall(r'data-follows="(.*?)"', page) == [
+        f"what:asked ticket:{mine} ticket:{offered} device:{device_id}"
+    ]  # fmt: skip
+
+
+def test_who_is_sent_hears_of_it_as_being_asked(company: World, tang: Hand) -> None:
+    ticket_id = company.ticket(machine(company), "limit", "oil_pressure_bar")
+    with company.client("ops") as ops:
+        for verb, body in (("verify", {}), ("dispatch", {"technician_id": tang.person_id}), ("accept", {})):
+            assert ops.post(f"/api/v1/tickets/{ticket_id}/{verb}", json=body).status_code == 200
+    told = [row.what for row in rows(company, schema.change, ticket_id=ticket_id)]
+    assert told == ["ticket", "asked", "ticket"]
+
+
+def test_what_a_phone_asks_for_is_read_by_an_index(company: World) -> None:
+    """However many tickets and moves there are: none of these tables is read through."""
+    asked_for: list[tuple[str, Any]] = []
+    with company.database.connect() as connection:
+        sa.event.listen(
+            connection,
+            "before_cursor_execute",
+            lambda _c, _k, statement, given, *_: asked_for.append((statement, given)),
+        )
+        jobs.held(connection, 1, BEGAN, 10)
+        jobs.offered(connection, 1, BEGAN, 10)
+        jobs.like_it(connection, "diesel_generator", "limit", "oil", 1)
+        plans = [
+            line[-1] for statement, given in list(asked_for)
+            for line in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)
+        ]  # fmt: skip
+    assert [line for line in plans if line.startswith("SCAN") and "anon" not in line] == [], plans
+    for index in ("ix_ticket_technician (technician_id=? AND status=?)", "ix_move_person (person_id=? AND ticket_id=?)",
+                  "ix_ticket_repair (kind=? AND subject=?"):  # fmt: skip
+        assert any(index in line for line in plans), plans
 
 
 def test_an_offer_beside_a_job_is_said_at_the_top(tang: Hand) -> None:

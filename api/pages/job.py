@@ -24,6 +24,7 @@ from monitor.desk.choices import LISTS
 from monitor.desk.tickets import MAX_BACKDATING_MS, Outcome, Status, Verb
 from monitor.store import cases
 from monitor.store.access import Visitor
+from monitor.store.cases import ASKED
 
 router = pages()
 
@@ -155,8 +156,17 @@ def _show(
         until_at=next((one.until_at for one in found.offered if chosen and one.id == chosen.id), None),
         mine=ticking(api, visitor, mine, request), offered=ticking(api, visitor, list(offered), request),
         awaited={one.id: one.until_at for one in found.offered}, said=_said(labels), oldest_ms=MAX_BACKDATING_MS,
+        follows=_follows(found, chosen),
         **{"ticket": None, **known},
     )  # fmt: skip
+
+
+def _follows(found: JobsShape, chosen: TicketShape | None) -> str:
+    """Which changes the page is about: those of its jobs and of the machine that is shown, and that somebody is asked
+    or sent (it may be them). What happens to the rest of the fleet is none of a phone's business."""
+    shown = [f"ticket:{one.id}" for one in (*found.mine, *found.offered)]
+    machine = [f"device:{chosen.device_id}"] if chosen and chosen.device_id else []
+    return " ".join([f"what:{ASKED}", *shown, *machine])
 
 
 def _chosen(found: JobsShape, ticket_id: int | None) -> TicketShape | None:

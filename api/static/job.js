@@ -41,6 +41,8 @@
   // Theirs alone, oldest first: whoever had the phone before them is nobody's business.
   const kept = async () => (await done((await steps()).getAll())).filter((one) => one.person === person);
   const save = async (one) => done((await steps("readwrite")).put(one));
+  // A phone that is short of room shall not clear away what nobody has heard of yet.
+  const hold = () => navigator.storage?.persist?.().catch(() => undefined);
   const remove = async (one) => done((await steps("readwrite")).delete(one.n));
 
   function number() {
@@ -85,6 +87,7 @@
     // Two taps on the same button are one step.
     if (before.some((one) => one.verb === verb && !one.refused)) return;
     const at = Math.round(Math.max(now(), ...before.map((one) => one.body.happened_at)));
+    hold();
     await save({ key: number(), person, ticket, verb, body: told(form, verb, at), tries: 0, refused: "" });
     form.reset();
     if (location.hash === "#cannot") location.hash = "";
@@ -138,6 +141,7 @@
   // Whether the server is there, and takes us for whom this page is; and what time it is there.
   async function knock() {
     const answer = await ask("/api/v1/jobs");
+    if (answer.status === 401) navigator.serviceWorker?.controller?.postMessage("forget");
     if (answer.status === 401 || answer.status === 403) throw SIGN_IN;
     if (!answer.ok) throw NO_SIGNAL;
     const jobs = await answer.json();

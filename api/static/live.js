@@ -135,9 +135,10 @@
   }
 
   // Whether a change is about what this page shows; a page that names nothing shows everything.
-  function concerns({ device_id, ticket_id }) {
+  function concerns({ what, device_id, ticket_id }) {
     const shown = (body.dataset.follows ?? "").split(" ").filter(Boolean);
-    return !shown.length || shown.includes(`device:${device_id}`) || shown.includes(`ticket:${ticket_id}`);
+    const told = [`what:${what}`, `device:${device_id}`, `ticket:${ticket_id}`];
+    return !shown.length || told.some((one) => shown.includes(one));
   }
 
   // Many changes at once are one refresh, and not every page that is open asks at the same moment, nor all the time.

@@ -1,14 +1,20 @@
 // The worker of a technician's phone. It keeps the job's pages and what they are drawn with, so that they stand where
-// there is no signal, and nothing else: no other page with data is kept, and at sign-out the job's pages go too.
+// there is no signal, and nothing else: no other page with data is kept. A job's page goes when it is 12 hours old, at
+// sign-out, and when the server knows the session no more. Steps that wait to be sent are not the worker's: they lie in
+// the page's own database (job.js), which no version of this file opens.
 "use strict";
 
 const FILES = "fettle-files-" + "VERSION";
-const JOBS = "fettle-jobs-" + "VERSION";
+// Without a version: a new worker must not leave somebody in a dead spot without their job. The number is that of how a
+// page is kept; another way of keeping takes another number, and what was kept the old way goes.
+const JOBS = "fettle-jobs-1";
 const STATIC = ["KEPT"];
 const IS_JOB = /^\/job(\/\d+)?$/;
 // So long the network may take before what is kept is shown: a bad signal is no signal.
 const PATIENCE_MS = 4000;
 const MOST_JOBS = 40;
+// As long as a session lasts, and as a step may lie back.
+const KEPT_MS = 12 * 3600 * 1000;
 
 self.addEventListener("install", (event) => {
   event.waitUntil((async () => {
@@ -21,6 +27,7 @@ self.addEventListener("activate", (event) => {
   event.waitUntil((async () => {
     const others = (await caches.keys()).filter((name) => name.startsWith("fettle-") && name !== FILES && name !== JOBS);
     await Promise.all(others.map((name) => caches.delete(name)));
+    await dropOld();
     await self.clients.claim();
   })());
 });
@@ -40,6 +47,9 @@ self.addEventListener("fetch", (event) => {
   }
 });
 
+// The page was told that its session is over: whoever is not let in any more keeps no pages either.
+self.addEventListener("message", (event) => event.data === "forget" && event.waitUntil(forget()));
+
 // How often somebody has left: what was asked for before that is not kept after it.
 let left = 0;
 
@@ -48,8 +58,20 @@ function forget() {
   return caches.delete(JOBS);
 }
 
+// By the phone's own clock, which may be wrong, but not by much between two visits; put back, it makes nothing younger.
+const isOld = (kept) => !(Math.abs(Date.now() - Number(kept.headers.get("X-Fettle-Kept-At"))) < KEPT_MS);
+
+async function dropOld() {
+  const jobs = await caches.open(JOBS);
+  for (const path of await jobs.keys()) {
+    const kept = await jobs.match(path);
+    if (kept && isOld(kept)) await jobs.delete(path);
+  }
+  return jobs;
+}
+
 async function toTheJob(error) {
-  if (!(await (await caches.open(JOBS)).match("/job"))) throw error;
+  if (!(await (await dropOld()).match("/job"))) throw error;
   return Response.redirect("/job", 302);
 }
 
@@ -64,7 +86,8 @@ async function job(event) {
   const fresh = fetch(event.request).then((answer) => keep(pathname, answer, since));
   event.waitUntil(fresh.catch(() => undefined));
   // Only whoever opens the page is shown what was kept: the page itself has it already, and wants to know how it is.
-  const there = event.request.mode === "navigate" ? await (await caches.open(JOBS)).match(pathname) : undefined;
+  const jobs = await dropOld();
+  const there = event.request.mode === "navigate" ? await jobs.match(pathname) : undefined;
   return soonOr(fresh, there && (await asOfNow(there)));
 }
 
@@ -78,7 +101,8 @@ async function soonOr(network, there) {
 
 async function keep(pathname, answer, since) {
   const away = answer.type === "opaqueredirect" || answer.redirected;
-  if (answer.status === 401 || (away && pathname === "/job")) await forget();
+  const out = answer.redirected && new URL(answer.url).pathname.startsWith("/sign-in");
+  if (answer.status === 401 || out || (away && pathname === "/job")) await forget();
   else if (away) await (await caches.open(JOBS)).delete(pathname);
   if (away || answer.status !== 200) return answer;
   const text = await answer.clone().text();
@@ -86,6 +110,7 @@ async function keep(pathname, answer, since) {
   const headers = new Headers(answer.headers);
   // By how much the phone's clock is behind the server's: the page that is shown later has to count on from there.
   headers.set("X-Fettle-Ahead", String(Number(/data-now="(\d+)"/.exec(text)?.[1]) - Date.now()));
+  headers.set("X-Fettle-Kept-At", String(Date.now()));
   headers.delete("Set-Cookie");
   const kept = await caches.open(JOBS);
   await kept.put(pathname, new Response(text, { headers }));

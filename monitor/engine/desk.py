@@ -650,7 +650,8 @@ class Desk:
             _audited(before), _audited(walked.ticket),
         )  # fmt: skip
         self._tell_of_step(connection, ticket_id, verb, step_id, now)
-        cases.note_change(connection, now, "ticket", row.device_id, ticket_id)
+        given = walked.ticket.technician_id not in (None, before.technician_id)
+        cases.note_change(connection, now, cases.ASKED if given else "ticket", row.device_id, ticket_id)
 
     def _note_outcome(self, connection: Connection, ticket_id: int, walked: Advance, step: Step) -> None:
         undone = walked.undoes is not None and walked.undoes.verb == Verb.RESOLVE

@@ -297,7 +297,7 @@ class Paging:
             extra = {"answer_by": move.until_at, **({"ticket_url": link} if link else {})}
             name = f"{move.round}-{move.level}"
             self._tell(connection, row, [known[move.person_id]], Kind.DISPATCH_ALERT, name, now, **extra)
-        cases.note_change(connection, now, "ticket", row.device_id, row.id)
+        cases.note_change(connection, now, cases.ASKED, row.device_id, row.id)
 
     def _answer_link(self, ticket_id: int, person_id: int, asked_at: int) -> str:
         signer = self.desk.addresses.signer

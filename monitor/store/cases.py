@@ -696,6 +696,11 @@ def tickets_at_work(connection: Connection, device_id: str) -> list[int]:
     return list(connection.execute(sa.select(t.id).where(t.device_id == device_id, ~ended).order_by(t.id)).scalars())
 
 
+ASKED = "asked"
+"""What a change is called by which somebody was asked to take a ticket, or sent: a phone that shows other jobs follows
+it too."""
+
+
 def note_change(connection: Connection, now: int, what: str, device_id: str | None, ticket_id: int | None) -> None:
     """For the pages that follow along."""
     values = {"at": now, "what": what, "device_id": device_id, "ticket_id": ticket_id}

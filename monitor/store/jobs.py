@@ -7,14 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from monitor.desk.escalation import What
-from monitor.desk.tickets import ARRANGED, Outcome, Status
+from monitor.desk.tickets import ARRANGED, Status
 from monitor.store import schema
 from monitor.store.queries import Scope, tickets_seen
 
 Row = sa.Row[*tuple[Any, ...]]
 
-LOOKED_THROUGH = 10_000
-"""So many tickets are looked through for repairs of the same fault, those that were resolved last."""
+LOOKED_THROUGH = 1_000
+"""So many repairs of the same fault are looked through for those of the same model, the newest ones."""
 LIKE_IT = 100
 """So many repairs of the same fault on the same model are looked at, the newest ones."""
 LOOKED_BACK = 20
@@ -34,21 +34,18 @@ def offered(connection: Connection, person_id: int, now: int, limit: int) -> Seq
     They were sent there by a person, or were asked in the present round, maybe with others, and have not said no.
     """
     t, m, p = schema.ticket.c, schema.move.c, schema.paging.c
+    # Asked of the few tickets that wait for somebody: what a person was asked in all their years is not looked through.
     asked = (
-        sa.select(m.ticket_id, sa.func.max(m.until_at).label("until_at"))
+        sa.select(m.until_at)
         .join(schema.paging, sa.and_(p.ticket_id == m.ticket_id, p.round == m.round))
-        .where(m.person_id == person_id, m.what == What.ASK, m.declined_at.is_(None))
-        .group_by(m.ticket_id)
-        .subquery()
+        .where(m.person_id == person_id, m.ticket_id == t.id, m.what == What.ASK, m.declined_at.is_(None))
+        .correlate(schema.ticket)
     )
+    until_at = asked.with_only_columns(sa.func.max(m.until_at)).scalar_subquery()
     waiting = (
         tickets_seen(Scope(now))
-        .add_columns(asked.c.until_at)
-        .outerjoin(asked, asked.c.ticket_id == t.id)
-        .where(
-            t.status == Status.DISPATCHED,
-            sa.or_(t.technician_id == person_id, asked.c.ticket_id.is_not(None)),
-        )
+        .add_columns(until_at.label("until_at"))
+        .where(t.status == Status.DISPATCHED, sa.or_(t.technician_id == person_id, asked.exists()))
     )
     return connection.execute(waiting.order_by(*_by_time_left()).limit(limit)).all()
 
@@ -88,16 +85,17 @@ def to_call(connection: Connection, ticket_id: int) -> Sequence[Row]:
 def like_it(connection: Connection, profile: str, kind: str, subject: str, but: int) -> Sequence[Row]:
     """How the same fault of the same model was repaired before, the newest first."""
     t, d = schema.ticket.c, schema.device.c
-    lately = (
-        sa.select(t.id, t.device_id, t.kind, t.subject, t.outcome, t.resolution_cause, t.resolution_action, t.parts,
-                  t.resolved_at)
-        .where(t.resolved_at.is_not(None)).order_by(t.resolved_at.desc()).limit(LOOKED_THROUGH).subquery()
+    # The outcome is said as the index ix_ticket_repair has it: a database takes no parameter for it.
+    alike = (
+        sa.select(t.id, t.device_id, t.resolution_cause, t.resolution_action, t.parts, t.resolved_at)
+        .where(t.kind == kind, t.subject == subject, t.resolved_at.is_not(None), sa.text(schema.REPAIRED))
+        .order_by(t.resolved_at.desc()).limit(LOOKED_THROUGH).subquery()
     )  # fmt: skip
-    r = lately.c
+    r = alike.c
     return connection.execute(
         sa.select(r.resolution_cause, r.resolution_action, r.parts, r.resolved_at)
         .join(schema.device, d.device_id == r.device_id)
-        .where(d.profile == profile, r.kind == kind, r.subject == subject, r.outcome == Outcome.REAL, r.id != but)
+        .where(d.profile == profile, r.id != but)
         .order_by(r.resolved_at.desc(), r.id.desc()).limit(LIKE_IT)
     ).all()  # fmt: skip
 

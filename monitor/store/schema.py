@@ -387,6 +387,8 @@ OPEN_TICKET = "status NOT IN ('resolved', 'closed', 'cancelled')"
 
 UNENDED = "status NOT IN ('closed', 'cancelled')"
 
+REPAIRED = "outcome = 'real'"
+
 UNHIRED = f"rental_id IS NULL AND device_id IS NOT NULL AND {OPEN_TICKET}"
 
 ticket = Table(
@@ -454,6 +456,10 @@ ticket = Table(
     Index("ix_ticket_status", "status", "id"),
     Index("ix_ticket_unended", "due_at", "severity", sqlite_where=text(UNENDED), postgresql_where=text(UNENDED)),
     Index("ix_ticket_unhired", "id", sqlite_where=text(UNHIRED), postgresql_where=text(UNHIRED)),
+    Index("ix_ticket_technician", "technician_id", "status"),
+    # How the same fault was repaired before.
+    Index("ix_ticket_repair", "kind", "subject", "resolved_at", sqlite_where=text(REPAIRED),
+          postgresql_where=text(REPAIRED)),
     Index("ix_ticket_due", "due_at", sqlite_where=text("due_at IS NOT NULL"),
           postgresql_where=text("due_at IS NOT NULL")),
 )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser, Error, Page
 
+from api.pages import job
 from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import HOUR, MINUTE, World, furnish, wall_clock, world
@@ -144,6 +145,27 @@ def cached(page: Page) -> list[str]:
     return sorted(found)
 
 
+def jobs_kept(page: Page) -> list[str]:
+    """What the worker keeps beside files."""
+    return [path for path in cached(page) if not path.startswith("/static/")]
+
+
+def age(page: Page, hours: float) -> None:
+    """What the worker keeps is older by so many hours."""
+    page.evaluate(
+        """async (ms) => {
+        const jobs = await caches.open("fettle-jobs-1");
+        for (const path of await jobs.keys()) {
+            const kept = await jobs.match(path);
+            const headers = new Headers(kept.headers);
+            headers.set("X-Fettle-Kept-At", String(Number(headers.get("X-Fettle-Kept-At")) - ms));
+            await jobs.put(path, new Response(await kept.text(), { headers }));
+        }
+    }""",
+        hours * HOUR,
+    )
+
+
 def ready(page: Page) -> None:
     """The worker is at work."""
     page.wait_for_selector("#job[data-worker=ready]")
@@ -255,6 +277,7 @@ def test_a_session_that_ended_keeps_the_steps_until_they_sign_in_again(
     tapped_at = company.now()
     tap(page, "I am on my way")
     page.locator(".sign-in-again").wait_for()
+    until(lambda: not jobs_kept(page))
     page.screenshot(path=pictures / "job-sign-in-again-en-light-390.png")
     assert company.status(ticket_id) == "accepted"
     company.passed_ms += 3 * MINUTE
@@ -280,16 +303,82 @@ def test_nothing_but_the_job_is_kept_and_signing_out_takes_it_along(
     for path in ("/", "/tickets", f"/tickets/{ticket_id}", "/machines", "/job"):
         here.open(path)
     ready(page)
-    assert [path for path in cached(page) if not path.startswith("/static/")] == ["/job"]
+    assert jobs_kept(page) == ["/job"]
     tap(page, "I am on my way")
     page.wait_for_selector("h1:has-text('on the way')")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in")
-    until(lambda: [path for path in cached(page) if not path.startswith("/static/")] == [])
+    until(lambda: not jobs_kept(page))
     assert kept(page) == []
     here.context.set_offline(True)
     with pytest.raises(Error, match="ERR_"):
         here.open("/job")
+
+
+def test_a_new_worker_takes_neither_the_job_nor_a_step_that_waits(
+    company: Company, visit: Callable[..., Visit], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    ticket_id = company.job("accepted")
+    here = visit()
+    page = here.page
+    ready(page)
+    # The server takes no steps while it is made anew, as with any new version of it.
+    page.route("**/api/v1/**", lambda route: route.abort())
+    tap(page, "I am on my way")
+    says(page, "I have arrived")
+    (waiting,) = kept(page)
+    files = page.evaluate("caches.keys()")
+    text = job.worker_text()
+    monkeypatch.setattr(job, "_worker", lambda: text.replace('"fettle-files-" + "', '"fettle-files-" + "later-'))
+    page.evaluate("navigator.serviceWorker.getRegistration().then((there) => there.update())")
+    until(lambda: page.evaluate("caches.keys()") != files, within_s=60)
+    until(lambda: len(page.evaluate("caches.keys()")) == 2, within_s=60)
+    assert any("later" in name for name in page.evaluate("caches.keys()")), "another worker is at work"
+    here.context.set_offline(True)
+    page.reload()
+    says(page, "I have arrived")
+    assert page.get_attribute("body", "data-kept-at"), "the page is the one that the phone kept before"
+    assert [one["key"] for one in kept(page)] == [waiting["key"]]
+    page.unroute("**/api/v1/**")
+    here.context.set_offline(False)
+    until(lambda: company.status(ticket_id) == "on_the_way", within_s=60)
+
+
+def test_a_job_page_is_kept_for_twelve_hours(company: Company, visit: Callable[..., Visit]) -> None:
+    company.job("accepted")
+    here = visit()
+    page = here.page
+    ready(page)
+    age(page, 11.9)
+    here.context.set_offline(True)
+    page.reload()
+    says(page, "I am on my way")
+    age(page, 0.2)
+    with pytest.raises(Error, match="ERR_"):
+        here.open("/job")
+    here.context.set_offline(False)
+    here.open("/sign-in")
+    assert jobs_kept(page) == []
+
+
+def test_who_is_asked_sees_it_on_the_phone_that_shows_another_job(
+    company: Company, visit: Callable[..., Visit]
+) -> None:  # fmt: skip
+    company.job("accepted")
+    here = visit()
+    # Only what the stream tells leads to another look.
+    here.page.add_init_script(
+        "document.addEventListener('readystatechange', () => { document.body.dataset.refreshS = '86400'; })"
+    )
+    page = here.open("/job")
+    with page.expect_response("**/api/v1/stream"):
+        page.reload()
+    assert page.locator("#offered").is_hidden()
+    record = company.record
+    record.machine("gx-asked", site_id=1)
+    ticket_id = record.ticket("gx-asked", "limit", "oil_pressure_bar", status="dispatched", technician_id=TANG)
+    record.insert(schema.change, at=company.now(), what="asked", device_id="gx-asked", ticket_id=ticket_id)
+    page.locator("#offered").wait_for(timeout=60_000)
 
 
 def test_without_scripts_the_forms_do_the_same(company: Company, visit: Callable[..., Visit]) -> None:

@@ -912,6 +912,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("turn > 0"),
         )
         batch_op.create_index(
+            "ix_ticket_repair",
+            ["kind", "subject", "resolved_at"],
+            unique=False,
+            sqlite_where=sa.text("outcome = 'real'"),
+            postgresql_where=sa.text("outcome = 'real'"),
+        )
+        batch_op.create_index(
             "ix_ticket_resolved",
             ["resolved_at"],
             unique=False,
@@ -919,6 +926,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("resolved_at IS NOT NULL"),
         )
         batch_op.create_index("ix_ticket_status", ["status", "id"], unique=False)
+        batch_op.create_index("ix_ticket_technician", ["technician_id", "status"], unique=False)
         batch_op.create_index(
             "ix_ticket_unended",
             ["due_at", "severity"],
