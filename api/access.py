@@ -6,6 +6,7 @@ from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
+from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import Connection
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Api, api_of
+from api.denials import note_denial, stranger
 from api.problems import Problem, problem_response
 from api.shapes import has_controls
 from monitor.store.access import Role, Visitor, hashed, visitor_of_session, visitor_of_token
@@ -20,6 +22,7 @@ from monitor.store.access import Role, Visitor, hashed, visitor_of_session, visi
 log = structlog.get_logger()
 
 SESSION_COOKIE = "fettle_session"
+SUBJECT_CHARS = 80
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="fettle"'}
 
 
@@ -42,6 +45,9 @@ class Allowed:
         visitor = visitor_of(request)
         if visitor.role not in self.roles:
             log.warning("access_denied", actor=visitor.actor, path=request.url.path)
+            # The route as it is declared: not what somebody wrote in its place.
+            subject = f"{request.method} {request.scope['route'].path}"
+            note_denial(request, api_of(request), visitor.actor, "access_denied", subject[:SUBJECT_CHARS])
             raise Problem(403, "Not allowed", f"Your role, {visitor.role}, does not include this.")
         return visitor
 
@@ -117,6 +123,8 @@ def visitor_of(request: Request) -> Visitor:
     with api.reading() as connection:
         visitor = _known(connection, api, secret, by_token=bool(token))
     if visitor is None:
+        if token:
+            note_denial(request, api, stranger(request), "token_refused")
         guesses_of(request).refuse(_address(request))
         raise Problem(401, "Sign in again", "This token or session is not valid, or no longer.", headers=CHALLENGE)
     request.state.reader_lang, request.state.reader_zone = visitor.lang, visitor.timezone
@@ -224,6 +232,8 @@ class Guard:
             await send(message)
 
         refused = _refused(scope)
+        if refused is not None and refused.status == 403:
+            await to_thread.run_sync(_note_from_elsewhere, scope)
         answer = self.app if refused is None else problem_response(refused)
         await answer(scope, receive, send_guarded)
 
@@ -233,6 +243,11 @@ class Guard:
         for name, value in self.headers.items():
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-cache" if path.startswith("/static/") else "no-store")
+
+
+def _note_from_elsewhere(scope: Scope) -> None:
+    request = Request(scope)
+    note_denial(request, api_of(request), stranger(request), "access_denied", "from_elsewhere")
 
 
 def _refused(scope: Scope) -> Problem | None:

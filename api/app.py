@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Receive, Scope, Send
 
 from api import (
     account,
@@ -47,6 +48,7 @@ from api import (
 )
 from api.access import BY_LINK, BY_LINK_HEADERS, SECURITY_HEADERS, ForAll, Guard, Guesses, Reports, check_declared
 from api.context import Api
+from api.denials import Denials
 from api.idempotency import OnceOnly, tell_key
 from api.pages.routes import routers
 from api.pages.shell import Shared, render
@@ -56,6 +58,16 @@ from monitor.store.telemetry import TelemetryUnavailable
 
 STATIC = Path(__file__).parent / "static"
 MAX_BODY_BYTES = 64 * 1024
+
+
+class Packed(GZipMiddleware):
+    """What goes out is made smaller, but for the pages that show or carry a secret: the length of what was packed tells
+    whoever may put something beside a secret what it is, try by try (BREACH)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        secret = path.startswith(("/account", "/sign-in")) or path.endswith("/label")
+        await (self.app if secret else super().__call__)(scope, receive, send)
 
 
 def create_app(api: Api) -> FastAPI:
@@ -74,6 +86,7 @@ def create_app(api: Api) -> FastAPI:
     app.state.api = api
     app.state.guesses = Guesses()
     app.state.doors = Doors()
+    app.state.denials = Denials()
     app.state.reports = Reports()
     app.state.streams = Counter()
     app.state.board = stream.Board(api)
@@ -127,8 +140,7 @@ def create_app(api: Api) -> FastAPI:
     app.add_exception_handler(TelemetryUnavailable, answer_unavailable)
     app.add_exception_handler(Exception, answer_failure)
     app.add_middleware(OnceOnly, api=api)
-    # Nothing secret stands in a page beside what a stranger may choose, so that its length tells nothing.
-    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(Packed, minimum_size=1000, compresslevel=5)
     app.add_middleware(Guard, https=api.public_url.startswith("https:"))
     app.add_middleware(probes.Measured, api=api)
     api.registry.register(probes.FleetFigures(api))

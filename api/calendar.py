@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from icalendar import Calendar, Event
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from api.access import DESK, STAFF, ForStaff, KnownQuery, Open
 from api.context import Api, Parts
+from api.denials import note_denial, stranger
 from api.links import signer_of
 from api.problems import Problem, documented, not_found
 from api.refusals import refusals_told
@@ -85,7 +86,7 @@ def _url(api: Api, signer: Signer, feed_id: int, expires_at: int) -> str:
 
 
 @router.get("/calendar/{token}.ics", include_in_schema=False, dependencies=[Open])
-def calendar(api: Parts, token: Annotated[str, Path(max_length=500)]) -> Response:
+def calendar(request: Request, api: Parts, token: Annotated[str, Path(max_length=500)]) -> Response:
     """All-day entries on the days when something is due. Forecasts move; their entries keep their names."""
     now = api.clock()
     signer = api.desk.addresses.signer
@@ -93,9 +94,11 @@ def calendar(api: Parts, token: Annotated[str, Path(max_length=500)]) -> Respons
     with api.reading() as connection:
         feed = store.feed_row(connection, facts[0], now) if facts else None
         # Who has left, or may not see it any more, took the address along.
-        if feed is None or role_now(connection, feed.made_by) not in STAFF:
-            raise not_found("calendar")
-        entries = list(_entries(api, connection, feed, now))
+        known = feed is not None and role_now(connection, feed.made_by) in STAFF
+        entries = list(_entries(api, connection, feed, now)) if feed is not None and known else []
+    if feed is None or not known:
+        note_denial(request, api, stranger(request), "link_refused", "calendar")
+        raise not_found("calendar")
     made = Calendar()
     for name, value in (("prodid", "-//fettle//maintenance//"), ("version", "2.0"), ("method", "PUBLISH")):
         made.add(name, value)

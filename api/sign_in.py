@@ -1,7 +1,8 @@
 """What signing in needs beside the record: how often somebody may try, links by mail, and word of what was changed.
 
 Guessing is limited by address, by account, and by both together, and locks nobody out: who comes from an address that
-has done no harm may always try, a link by e-mail always works, and so does a recovery code.
+has done no harm may always try and may have links mailed, ten in a quarter of an hour, and a recovery code is never
+counted.
 """
 
 import secrets
@@ -13,6 +14,7 @@ from fastapi import Request
 from sqlalchemy import Connection
 
 from api.context import Api
+from api.denials import note_denial, stranger
 from api.problems import Problem
 from monitor.desk import notices
 from monitor.desk.notices import Kind, Person, Recipient, addressed, letter_to
@@ -72,7 +74,6 @@ class Doors:
         self._account = Tries(50, 60 * MINUTE_MS)
         self._codes = Tries(10, 60 * MINUTE_MS)
         self._links = Tries(10, 15 * MINUTE_MS)
-        self._noted = Tries(1, MINUTE_MS)
         self._friends: OrderedDict[str, None] = OrderedDict()
 
     def try_password(self, name: str, address: str, now: int) -> int:
@@ -119,14 +120,6 @@ class Doors:
             if not wait_ms:
                 self._links.note(address, now)
         return wait_ms
-
-    def is_news(self, person_id: int, now: int) -> bool:
-        """Whether a failed try goes into the audit, which is kept for ever: one a minute does."""
-        with self._lock:
-            if self._noted.wait_ms(str(person_id), now):
-                return False
-            self._noted.note(str(person_id), now)
-        return True
 
 
 def _name(text: str) -> str:
@@ -218,9 +211,7 @@ def tell_of_change(
     )  # fmt: skip
 
 
-def note_failure(api: Api, doors: Doors, person_id: int, what: str) -> None:
-    """For the audit, where it is bounded: somebody did not come in."""
-    now = api.clock()
-    if doors.is_news(person_id, now):
-        with api.database.begin() as connection:
-            write_audit(connection, now, "sign_in", "sign_in_failed", f"person:{person_id}", after={"by": what})
+def note_failure(request: Request, api: Api, person_id: int | None, by: str) -> None:
+    """For the audit, where it is bounded: somebody did not come in. None: to an address that is nobody's."""
+    subject = "sign_in" if person_id is None else f"person:{person_id}"
+    note_denial(request, api, stranger(request), "sign_in_failed", subject, by)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.context import Api
@@ -52,6 +53,7 @@ class World:
     tokens: dict[str, str] = field(default_factory=dict)
     url: str = ""
     open: sa.Connection | None = None
+    app: FastAPI | None = None
 
     def now(self) -> int:
         return wall_clock() if self.at is None else self.at
@@ -185,10 +187,11 @@ def world(folder: Path, *, lang: str = "en", at: int | None = None) -> Iterator[
         stopping=going_down.is_set, hotline="+49 30 1234567",
     )  # fmt: skip
     began = wall_clock() if at is None else at
-    ours.append(World(database, telemetry, api, began, at, url=url))
+    app = create_app(api)
+    ours.append(World(database, telemetry, api, began, at, url=url, app=app))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(api), host="127.0.0.1", port=port, log_level="warning", access_log=False, ws="none",
+            app, host="127.0.0.1", port=port, log_level="warning", access_log=False, ws="none",
             timeout_graceful_shutdown=2,
         )
     )  # fmt: skip

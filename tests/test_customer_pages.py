@@ -322,6 +322,7 @@ def test_a_customers_link_is_made_and_ended(fresh: World) -> None:
     assert audited == [
         ("link_made", "customer:1", None, {"link_epoch": 0}),
         ("links_ended", "customer:1", {"link_epoch": 0}, {"link_epoch": 1}),
+        ("link_refused", "customer", None, {"times": 1}),
     ]
 
 

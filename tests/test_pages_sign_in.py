@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count
@@ -16,14 +16,16 @@ import pytest
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 
+from api.denials import KEYS, OTHERS, WINDOW_MS, Denials, network_of
 from api.sign_in import Doors, Tries
 from api.zones import zones
 from monitor.links import Signer
 from monitor.notify.message import Bounced, Message
 from monitor.notify.outbox import Outbox
 from monitor.store import passwords, schema, second_factor
-from monitor.store.access import LINK_MINUTES, LINKS_AT_ONCE, By, Role, begin_session
+from monitor.store.access import LINK_MINUTES, LINKS_AT_ONCE, By, Role, begin_session, end_other_sessions
 from monitor.store.passwords import AT_ONCE, NOBODYS, WAITING, Busy, Hashing, Weak, weakness
+from monitor.store.registry import Refused
 from tests.api_world import HOUR, MINUTE, World, world
 from tests.patience import PATIENCE_S, until
 
@@ -333,6 +335,138 @@ def test_an_address_and_a_password_name_one_person(company: World) -> None:
     assert one.sign_in().status_code == 303
 
 
+def test_of_two_who_share_an_address_one_has_a_password_and_the_other_reads_why(company: World) -> None:
+    one, two = Somebody(company).with_password(), Somebody(company).by_link()
+    with company.database.begin() as connection:
+        connection.execute(sa.update(schema.person).where(schema.person.c.id == two.id).values(email=f" {one.email}"))
+    page = two.get("/account").text
+    assert "Somebody else with the same e-mail address has a password" in page
+    assert 'action="/account/password"' not in page
+    assert 'action="/account/password"' in one.get("/account").text
+
+
+def test_whoever_has_the_password_comes_in_however_many_share_the_address(company: World) -> None:
+    crowd = [Somebody(company) for _ in range(7)]
+    c = schema.person.c
+    with company.database.begin() as connection:
+        connection.execute(
+            sa.update(schema.person).where(c.id.in_([one.id for one in crowd])).values(email="crew@example.com")
+        )
+    last = crowd[-1].with_password()
+    last.email = "crew@example.com"
+    assert last.sign_in().status_code == 303
+    with company.database.begin() as connection, pytest.raises(Refused):
+        passwords.set_password(connection, crowd[0].id, kept_of_good(), company.now(), "test")
+
+
+class Interrupted(Hashing):
+    """In the moment in which a password is looked at, or made, something else happens."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.happens = happens
+
+    def hash(self, password: str) -> str:
+        self.happens()
+        return super().hash(password)
+
+    def fits(self, hash: str | None, password: str) -> bool:  # noqa: A002
+        self.happens()
+        return super().fits(hash, password)
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [("password", {"password": OTHER, "present": GOOD}), ("second-factor/off", {"present": GOOD}),
+     ("second-factor", {"present": GOOD}), ("second-factor/codes", {"present": GOOD})],
+)  # fmt: skip
+def test_what_a_session_began_is_not_done_once_it_was_ended(company: World, path: str, given: dict[str, str]) -> None:
+    """Somebody ends all sessions while a stranger in one of them changes how they sign in."""
+    olga = Somebody(company)
+    olga.with_second_factor()
+    olga.with_password()
+    before = rows(company, schema.password), rows(company, schema.second_factor), rows(company, schema.recovery_code)
+
+    def ended() -> None:
+        with company.database.begin() as connection:
+            end_other_sessions(connection, olga.id, "", "test", company.now())
+
+    assert company.app is not None
+    doors = company.app.state.doors
+    whole, doors.hashing = doors.hashing, Interrupted(ended)
+    try:
+        answer = olga.post(f"/account/{path}", **given)
+    finally:
+        doors.hashing = whole
+    assert answer.status_code == 401
+    assert "nothing was changed" in answer.text
+    assert before == (
+        rows(company, schema.password), rows(company, schema.second_factor), rows(company, schema.recovery_code)
+    )  # fmt: skip
+    running = schema.session.c.person_id == olga.id, schema.session.c.ended_at.is_(None)
+    assert rows(company, schema.session, *running) == []
+
+
+# --- what was refused ----------------------------------------------------------------------------------------------
+
+
+def refused(company: World, *which: sa.ColumnElement[bool]) -> list[tuple[str, str, str, int]]:
+    """Of the present test: who, what, of what, the how manieth time."""
+    found = rows(company, schema.audit, schema.audit.c.at >= company.now(), *which)
+    whats = ("access_denied", "link_refused", "sign_in_failed", "token_refused")
+    return [(row.actor, row.what, row.subject, row.after["times"]) for row in found if row.what in whats]
+
+
+def test_what_was_refused_stands_in_the_audit_and_fills_it_with_nothing(company: World) -> None:
+    ivo = Somebody(company, Role.CUSTOMER).by_link()
+    for _ in range(12):
+        assert ivo.get("/settings/people").status_code == 403
+        for path in ("/sign-in", "/sign-in/code"):
+            data = {"secret": "x" * 43, "code": "1"}
+            sent = {"secret": data["secret"]} if path == "/sign-in" else data
+            assert ivo.ask("POST", path, sent, "203.0.113.50").status_code == 403
+    PLAIN.get(f"{company.url}/api/v1/devices", headers={"Authorization": "Bearer no", "X-Forwarded-For": "2001:db8::1"})
+    PLAIN.get(f"{company.url}/c/abc", headers={"X-Forwarded-For": "198.51.100.200"})
+    PLAIN.post(f"{company.url}/sign-in", headers={"Sec-Fetch-Site": "cross-site", "X-Forwarded-For": "192.0.2.1"})
+    net = "address:203.0.113.0/24"
+    assert sorted(refused(company)) == sorted([
+        *[(f"person:{ivo.id}", "access_denied", "GET /settings/people", times) for times in (1, 10)],
+        *[(net, "link_refused", subject, times) for subject in ("sign_in", "code") for times in (1, 10)],
+        ("address:2001:db8::/48", "token_refused", "", 1),
+        ("address:198.51.100.0/24", "link_refused", "customer", 1),
+        ("address:192.0.2.0/24", "access_denied", "from_elsewhere", 1),
+    ])  # fmt: skip
+
+
+def test_however_many_are_refused_the_audit_grows_by_a_bounded_number_of_rows() -> None:
+    denials = Denials()
+    noted = [denials.count(f"address:10.0.{n}.0/24", "link_refused", "sign_in", BEGAN) for n in range(5_000)]
+    told = [one for one in noted if one]
+    assert len(told) == KEYS + 4, "a hundred by themselves; the 1st, 10th, 100th and 1000th of all others"
+    assert told[-1] == (OTHERS, 1000)
+    assert denials.count("address:10.9.9.0/24", "link_refused", "sign_in", BEGAN + WINDOW_MS) == (
+        "address:10.9.9.0/24", 1
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [("203.0.113.9", "203.0.113.0/24"), ("::ffff:203.0.113.9", "203.0.113.0/24"),
+     ("2001:db8:1:2::3", "2001:db8:1::/48"), ("fe80::1%eth0", "fe80::/48"), ("testclient", ""), ("", "")],
+)  # fmt: skip
+def test_a_stranger_is_noted_by_their_network(host: str, network: str) -> None:
+    assert network_of(host) == network
+
+
+def test_pages_with_a_secret_are_not_packed_and_not_kept(company: World) -> None:
+    olga = Somebody(company).by_link()
+    olga.post("/account/second-factor")
+    for path, packed in (("/account/second-factor", None), (f"/sign-in/{'x' * 43}", None), ("/account", None),
+                         ("/settings/people", "gzip")):  # fmt: skip
+        answer = olga.get(path)
+        assert (answer.headers.get("content-encoding"), answer.headers["cache-control"]) == (packed, "no-store"), path
+
+
 # --- guessing ------------------------------------------------------------------------------------------------------
 
 
@@ -345,8 +479,11 @@ def test_a_hundred_wrong_tries_from_one_address_lock_nobody_out(company: World) 
     refused = thief.sign_in(GOOD, "203.0.113.9")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, str(15 * 60 + 1))
     assert olga.sign_in(GOOD, "198.51.100.4").status_code == 303
-    until(lambda: "sign_in_failed" in audited(company, olga))
-    assert audited(company, olga).count("sign_in_failed") == 1  # one a minute
+    noted = schema.audit.c.subject == f"person:{olga.id}", schema.audit.c.what == "sign_in_failed"
+    until(lambda: len(rows(company, schema.audit, *noted)) == 2)
+    assert [(row.actor, row.after) for row in rows(company, schema.audit, *noted)] == [
+        ("address:203.0.113.0/24", {"times": times, "by": "password"}) for times in (1, 10)
+    ]  # fmt: skip
     assert company.at is not None
     company.at += 15 * MINUTE
     assert olga.sign_in(GOOD, "203.0.113.9").status_code == 303

@@ -1,5 +1,7 @@
 """Somebody's own account: how they read, how they are told, how they sign in, and where they are signed in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -30,6 +32,7 @@ from monitor.store.access import (
     begin_session,
     end_other_sessions,
     end_own_session,
+    hold,
     needed_proof,
     open_sessions,
 )
@@ -125,6 +128,16 @@ def _own(visitor: Visitor) -> int:
     return visitor.person_id
 
 
+@contextmanager
+def _held(api: Api, visitor: Visitor, now: int) -> Iterator[Connection]:
+    """A transaction in which the visitor's session still lasts: it may have been ended while a password was looked at.
+    Raises the 401 Problem where it was."""
+    with api.database.begin() as connection:
+        if not hold(connection, visitor, now):
+            raise Problem(401, "Sign in again", "This session was ended in the meantime; nothing was changed.")
+        yield connection
+
+
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
@@ -140,18 +153,20 @@ def _page(request: Request, api: Api, visitor: Visitor, *, done: str = "", why: 
     with api.reading() as connection:
         sessions = open_sessions(connection, visitor, now)
         proof = needed_proof(connection, visitor, has_password=own.password_set_at is not None, now=now)
+        taken = passwords.is_taken(connection, own.person_id)
     return render(
         request, "account.html", visitor=visitor, status=WRONG.get(why, 422) if why else 200, own=own,
-        role=ROLES[Role(own.role)], channels=CHANNELS, sessions=sessions, proof=proof, done=done,
-        refused=REFUSED.get(why, ""), first=_first(own), company_zone=api.timezone, langs=LANGS,
+        role=ROLES[Role(own.role)], channels=CHANNELS, sessions=sessions, proof=proof, taken=taken,
+        done=done, first=_first(own, taken=taken),
+        refused=REFUSED.get(why, ""), company_zone=api.timezone, langs=LANGS,
         zones=zones(wanted_lang(request, api.lang), now), seals=api.desk.addresses.signer is not None,
         shortest=passwords.SHORTEST,
     )  # fmt: skip
 
 
-def _first(own: AccountShape) -> str:
+def _first(own: AccountShape, *, taken: bool) -> str:
     """What of the page is the next right step."""
-    if own.password_set_at is None:
+    if own.password_set_at is None and not taken:
         return "password"
     return "reading" if own.second_factor_since_at else "second_factor"
 
@@ -230,7 +245,7 @@ def _take_password(request: Request, api: Api, visitor: Visitor, password: str) 
         raise _NotTaken(weak)
     try:
         kept = doors_of(request).hashing.hash(password)
-        with api.database.begin() as connection:
+        with _held(api, visitor, now) as connection:
             passwords.set_password(connection, person_id, kept, now, visitor.actor)
             end_other_sessions(connection, person_id, "", visitor.actor, now)
             _tell(api, connection, person_id, "password", now)
@@ -261,7 +276,7 @@ def _prove(request: Request, api: Api, visitor: Visitor, present: str) -> None:
     except Busy:
         raise _NotTaken("busy") from None
     if not fits:
-        note_failure(api, doors, person_id, "present password")
+        note_failure(request, api, person_id, "present password")
         raise _NotTaken("present")
     doors.password_fitted(name, address)
 
@@ -277,7 +292,7 @@ def begin_second_factor(request: Request, api: Parts, visitor: ForAll, form: Ann
         _prove(request, api, visitor, form.present)
     except _NotTaken as refusal:
         return _page(request, api, visitor, why=refusal.why)
-    with api.database.begin() as connection:
+    with _held(api, visitor, api.clock()) as connection:
         second_factor.begin(connection, person_id, sealing_key(api), api.clock())
     return RedirectResponse("/account/second-factor", 303)
 
@@ -312,7 +327,7 @@ def confirm_second_factor(
     person_id, doors, now = _own(visitor), doors_of(request), api.clock()
     if doors.try_code(person_id, form.code[:6], now):
         return _setup_page(request, api, visitor, "wait")
-    with api.database.begin() as connection:
+    with _held(api, visitor, now) as connection:
         codes = second_factor.confirm(connection, person_id, sealing_key(api), form.code, now, visitor.actor)
         if codes is not None:
             end_other_sessions(connection, person_id, visitor.key_hash, visitor.actor, now)
@@ -331,7 +346,7 @@ def renew_codes(request: Request, api: Parts, visitor: ForAll, form: Annotated[P
         _prove(request, api, visitor, form.present)
     except _NotTaken as refusal:
         return _page(request, api, visitor, why=refusal.why)
-    with api.database.begin() as connection:
+    with _held(api, visitor, now) as connection:
         codes = second_factor.renew_codes(connection, person_id, now, visitor.actor)
         if codes:
             end_other_sessions(connection, person_id, visitor.key_hash, visitor.actor, now)
@@ -346,7 +361,7 @@ def second_factor_off(request: Request, api: Parts, visitor: ForAll, form: Annot
         _prove(request, api, visitor, form.present)
     except _NotTaken as refusal:
         return _page(request, api, visitor, why=refusal.why)
-    with api.database.begin() as connection:
+    with _held(api, visitor, now) as connection:
         if second_factor.turn_off(connection, person_id, now, visitor.actor):
             end_other_sessions(connection, person_id, visitor.key_hash, visitor.actor, now)
             _tell(api, connection, person_id, "second_factor_off", now)
@@ -364,7 +379,7 @@ def _codes_page(request: Request, visitor: Visitor, codes: list[str]) -> HTMLRes
 def end_session_elsewhere(api: Parts, visitor: ForAll, form: Annotated[EndForm, Form()]) -> Response:
     """Sign out somewhere else; one that has ended already stays so."""
     person_id = _own(visitor)
-    with api.database.begin() as connection:
+    with _held(api, visitor, api.clock()) as connection:
         if form.handle:
             end_own_session(connection, visitor, form.handle, api.clock())
         else:

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from api.access import Open, guesses_of
 from api.context import Api, Parts
+from api.denials import note_denial, stranger
 from api.pages.shell import render
 from api.problems import Problem
 from api.shapes import plain
@@ -63,6 +64,7 @@ def _offered(request: Request, api: Api, token: str) -> Offered:
         if known and row is not None:
             return found
     log.warning("link_refused", link="answer")
+    note_denial(request, api, stranger(request), "link_refused", "answer")
     guesses_of(request).refuse(request.client.host if request.client else "")
     raise Problem(404, "Not found")
 

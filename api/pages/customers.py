@@ -12,8 +12,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from api import customers, satisfaction
 from api.access import Open, guesses_of, reports_of
-from api.context import Api, Parts
+from api.context import Api, Parts, api_of
 from api.customers import CustomerForm, HowForm, ReportForm
+from api.denials import note_denial, stranger
 from api.labels import Labels, labels_of
 from api.links import signer_of
 from api.pages.shell import pages, render
@@ -233,5 +234,6 @@ def _refuse(request: Request, what: str) -> Row:
     """Forged, too old, ended, or of something that is not there: it is all the same to whoever holds it. Raises the
     404 Problem, or the 429 one after too many."""
     log.warning("link_refused", link=what)
+    note_denial(request, api_of(request), stranger(request), "link_refused", what)
     guesses_of(request).refuse(request.client.host if request.client else "")
     raise Problem(404, "Not found")

@@ -14,6 +14,7 @@ from starlette.background import BackgroundTask
 
 from api.access import ForAll, Open, guesses_of, session_cookie_name
 from api.context import Api, Parts
+from api.denials import note_denial, stranger
 from api.pages.shell import home_of, pages, render
 from api.shapes import Given
 from api.sign_in import address_of, device_of, doors_of, note_failure, sealing_key, send_links
@@ -75,6 +76,7 @@ def sign_in(request: Request, api: Parts, secret: Annotated[str, Form(max_length
     with api.database.begin() as connection:
         entry = redeem_login_link(connection, secret.strip(), api.clock(), device_of(request))
     if entry is None:
+        note_denial(request, api, stranger(request), "link_refused", "sign_in")
         guesses_of(request).refuse(request.client.host if request.client else "")
         return _page(request, 403, told="link")
     return _come_in(request, api, entry)
@@ -96,8 +98,7 @@ def sign_in_by_password(request: Request, api: Parts, form: Annotated[PasswordFo
         return _page(request, 503, told="busy", email=form.email)
     if entry is None:
         page = _page(request, 403, told="password", email=form.email)
-        if found is not None:
-            page.background = BackgroundTask(note_failure, api, doors, found.id, "password")
+        page.background = BackgroundTask(note_failure, request, api, found.id if found else None, "password")
         return page
     doors.password_fitted(form.email, address)
     return _come_in(request, api, entry)
@@ -113,7 +114,7 @@ def _enter(request: Request, api: Api, found: Account, password: str) -> Entry |
     hashing, now = doors_of(request).hashing, api.clock()
     anew = hashing.hash(password) if found.hash and hashing.is_outdated(found.hash) else None
     with api.database.begin() as connection:
-        present = passwords.account(connection, found.id)
+        present = passwords.account(connection, found.id, lock=True)
         if present is None or present.hash is None or present.hash != found.hash:
             return None
         if anew is not None:
@@ -141,6 +142,7 @@ def sign_in_by_code(request: Request, api: Parts, form: Annotated[CodeForm, Form
     with api.reading() as connection:
         person_id = second_factor.person_of_step(connection, form.secret, now)
     if person_id is None:
+        note_denial(request, api, stranger(request), "link_refused", "code")
         guesses_of(request).refuse(request.client.host if request.client else "")
         return _page(request, 403, told="step")
     wait_ms = doors.try_code(person_id, form.code, now)
@@ -152,7 +154,7 @@ def sign_in_by_code(request: Request, api: Parts, form: Annotated[CodeForm, Form
         )  # fmt: skip
     if begun is None:
         page = _code_page(request, form.secret, 403, told="wrong")
-        page.background = BackgroundTask(note_failure, api, doors, person_id, "code")
+        page.background = BackgroundTask(note_failure, request, api, person_id, "code")
         return page
     doors.code_fitted(person_id)
     return _come_in(request, api, Entry(begun, complete=True))

@@ -199,6 +199,18 @@ def has_second_factor(connection: Connection, person_id: int) -> bool:
 # --- the sessions of one person ------------------------------------------------------------------------------------
 
 
+def hold(connection: Connection, visitor: Visitor, now: int) -> bool:
+    """Whether a visitor's session still lasts. Until the transaction ends nobody ends it, or begins one by the old
+    password: what somebody changes of how they sign in takes the place of whatever was going on."""
+    _lock(connection, visitor.person_id)
+    return still_valid(connection, visitor, now)
+
+
+def _lock(connection: Connection, person_id: int | None) -> None:
+    """One at a time changes how somebody signs in (SQLite has one writer anyway)."""
+    connection.execute(select(person.c.id).where(person.c.id == person_id).with_for_update())
+
+
 def open_sessions(connection: Connection, visitor: Visitor, now: int, limit: int = 50) -> list[OpenSession]:
     """Where this person is signed in, the newest first."""
     c = session.c
@@ -215,6 +227,7 @@ def end_own_session(connection: Connection, visitor: Visitor, handle: str, now: 
     """End one of this person's sessions; whether there was such a one."""
     c = session.c
     named = func.substr(c.hash, 1, HANDLE_CHARS) == handle
+    _lock(connection, visitor.person_id)
     return _end_some(connection, visitor.person_id, named, visitor.actor, now) > 0
 
 
@@ -222,6 +235,7 @@ def end_other_sessions(connection: Connection, person_id: int, but: str, actor: 
     """End all sessions of this person but the one with this hash ('': all), and the links and steps that would begin
     others. Answers how many sessions ended."""
     c = login_link.c
+    _lock(connection, person_id)
     connection.execute(update(login_link).where(c.person_id == person_id, c.used_at.is_(None)).values(used_at=now))
     return _end_some(connection, person_id, session.c.hash != but, actor, now)
 

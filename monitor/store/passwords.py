@@ -181,13 +181,15 @@ class Account(NamedTuple):
 
 
 def accounts_at(connection: Connection, email: str) -> list[Account]:
-    """The people with this address who have not left; mostly one."""
+    """The people with this address who have not left, whoever has a password first; mostly one."""
     wanted = email.strip().lower()
     return _accounts(connection, sa.func.lower(person.c.email) == wanted) if wanted else []
 
 
-def account(connection: Connection, person_id: int) -> Account | None:
-    """The person with this number, unless they have left."""
+def account(connection: Connection, person_id: int, *, lock: bool = False) -> Account | None:
+    """The person with this number, unless they have left. `lock`: nobody changes how they sign in meanwhile."""
+    if lock:
+        connection.execute(sa.select(person.c.id).where(person.c.id == person_id).with_for_update())
     return next(iter(_accounts(connection, person.c.id == person_id)), None)
 
 
@@ -197,7 +199,7 @@ def _accounts(connection: Connection, which: sa.ColumnElement[bool]) -> list[Acc
         sa.select(c.id, c.name, c.role, c.email, c.lang, kept.c.hash)
         .outerjoin(kept, kept.c.person_id == c.id)
         .where(which, c.disabled_at.is_(None))
-        .order_by(c.id)
+        .order_by(kept.c.hash.is_(None), c.id)
         .limit(PEOPLE_AN_ADDRESS)
     )
     return [Account(*row) for row in rows]
@@ -211,15 +213,26 @@ def set_at(connection: Connection, person_id: int) -> int | None:
 def set_password(connection: Connection, person_id: int, hash: str, now: int, actor: str) -> None:  # noqa: A002
     """This is the person's password from now on. Raises Refused where somebody else with the same address has one: an
     address and a password must name one person."""
-    theirs = account(connection, person_id)
-    if theirs is None:
+    if account(connection, person_id) is None:
         raise LookupError(f"there is no person {person_id}")
-    if any(one.id != person_id and one.hash for one in accounts_at(connection, theirs.email)):
+    if is_taken(connection, person_id, lock=True):
         raise Refused("somebody else with the same e-mail address has a password")
     there = connection.execute(sa.update(kept).where(kept.c.person_id == person_id).values(hash=hash, set_at=now))
     if there.rowcount == 0:
         connection.execute(sa.insert(kept).values(person_id=person_id, hash=hash, set_at=now))
     write_audit(connection, now, actor, "password_changed", f"person:{person_id}")
+
+
+def is_taken(connection: Connection, person_id: int, *, lock: bool = False) -> bool:
+    """Whether somebody else with this person's address has a password, so that this one can have none. `lock`: of two
+    who set one at the same moment one waits for the other."""
+    mine = sa.select(sa.func.lower(sa.func.trim(person.c.email))).where(person.c.id == person_id).scalar_subquery()
+    here = sa.func.lower(sa.func.trim(person.c.email)) == mine
+    if lock:
+        connection.execute(sa.select(person.c.id).where(here).order_by(person.c.id).with_for_update())
+    others = sa.select(person.c.id).join(kept, kept.c.person_id == person.c.id)
+    found = others.where(here, person.c.id != person_id, person.c.disabled_at.is_(None)).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def keep_anew(connection: Connection, person_id: int, old: str, new: str) -> None:
