@@ -131,3 +131,28 @@ def test_a_diagnosis_that_was_written_meanwhile_stands_in_nobodys_way(office: Of
     office.forward(60)
     says(office, ticket_id, Verb.DEPART, first, left_at)
     assert stands(office) == ("on_the_way", first)
+
+
+def test_a_diagnosis_that_was_written_after_the_expiry_stands_in_nobodys_way_either(office: Office) -> None:
+    ticket_id, first, other = accepted(office)
+    left_at = office.now + 10 * MINUTE
+    office.forward(31 * MINUTE_S, every_s=600)
+    assert stands(office) == ("dispatched", other)
+    office.desk.act(ticket_id, Verb.VERIFY, "person:3", office.now, note="it is the starter, take one along")
+    says(office, ticket_id, Verb.DEPART, first, left_at)
+    assert stands(office) == ("on_the_way", first)
+    (undone,) = office.rows(schema.step, event="correct")
+    (expired,) = office.rows(schema.step, event="decline")
+    (written,) = office.rows(schema.step, event="verify")
+    assert (expired.corrected_by, written.corrected_by) == (undone.id, None), "the diagnosis is kept"
+
+
+def test_taking_back_a_diagnosis_brings_back_nothing_that_was_taken_back_before(office: Office) -> None:
+    ticket_id, first, _other = accepted(office)
+    left_at = office.now + 10 * MINUTE
+    office.forward(31 * MINUTE_S, every_s=600)
+    office.desk.act(ticket_id, Verb.VERIFY, "person:3", office.now, note="it is the starter, take one along")
+    says(office, ticket_id, Verb.DEPART, first, left_at)
+    for _ in range(2):
+        office.desk.act(ticket_id, Verb.CORRECT, "person:3", office.now)
+    assert stands(office) == ("accepted", first)

@@ -23,6 +23,7 @@ from monitor.desk.commitments import (
     service_standard,
 )
 from monitor.desk.tickets import (
+    DESK,
     TRANSITIONS,
     Incomplete,
     NotPossible,
@@ -34,6 +35,8 @@ from monitor.desk.tickets import (
     Verb,
     advance,
     allowed,
+    give_again,
+    had_gone_on,
     turns,
 )
 from monitor.desk.working_time import Always, calendar_named, shipped_policy
@@ -438,3 +441,40 @@ def test_working_days_and_working_hours():
 def test_a_clause_says_how_long_it_is(change, complaint):
     with pytest.raises(ValueError, match=complaint):
         Clause("R0", "x", Turn.TICKET_OPENED, Turn.REPAIR_BEGUN, 0.0, (), **change)
+
+
+def expired(*after: Taken) -> Ticket:
+    """Person 7 had accepted; the desk ended that in the third minute, and what is in `after` came then."""
+    taken = (
+        Taken(1, Verb.ACCEPT, Status.OPEN, Status.ACCEPTED, OPENED + MINUTE, OPENED + MINUTE, 7, actor="person:7"),
+        Taken(2, Verb.DECLINE, Status.ACCEPTED, Status.VERIFIED, OPENED + 3 * MINUTE, OPENED + 3 * MINUTE, actor=DESK),
+    )
+    return replace(ticket(Status.DISPATCHED, 8), taken=(*taken, *after))
+
+
+def written(number: int, status: Status) -> Taken:
+    return Taken(number, Verb.VERIFY, status, status, OPENED + 4 * MINUTE, OPENED + 4 * MINUTE, note="the starter")
+
+
+@pytest.mark.parametrize(
+    ("after", "person", "minute", "had"),
+    [
+        ((), 7, 2, True),
+        ((written(3, Status.VERIFIED),), 7, 2, True),
+        ((written(3, Status.VERIFIED), written(4, Status.DISPATCHED)), 7, 2, True),
+        ((written(3, Status.VERIFIED),), 7, 3, False),  # not before it had ended
+        ((written(3, Status.VERIFIED),), 8, 2, False),  # somebody else's
+        ((Taken(3, Verb.DISPATCH, Status.VERIFIED, Status.DISPATCHED, OPENED + 4 * MINUTE, 0, 8),), 7, 2, False),
+    ],
+)
+def test_an_expiry_is_taken_back_by_who_had_gone_on_whatever_was_written_since(after, person, minute, had):
+    here = expired(*after)
+    assert had_gone_on(here, Step(Verb.DEPART, f"person:{person}", OPENED + minute * MINUTE, person)) is had
+    if not had:
+        return
+    given = give_again(here)
+    assert given.undoes is here.taken[1]
+    assert (given.ticket.status, given.ticket.technician_id) == (Status.ACCEPTED, 7)
+    assert given.ticket.taken == (here.taken[0], *after), "what was written stays"
+    back = advance(given.ticket, Step(Verb.CORRECT, "person:1", OPENED + 5 * MINUTE), OPENED + 5 * MINUTE).ticket
+    assert back.status is (Status.ACCEPTED if after else Status.OPEN), "what led nowhere leads nowhere back"

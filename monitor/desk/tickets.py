@@ -225,12 +225,37 @@ def last_correctable(ticket: Ticket) -> Taken | None:
 
 def had_gone_on(ticket: Ticket, step: Step) -> bool:
     """Whether a step shows that an acceptance had led somewhere when the desk ended it: whoever had the ticket had gone
-    on before that, where their phone could not say so. Only as long as nobody else has done anything since."""
-    ended = ticket.taken[-1] if ticket.taken else None
-    if ended is None or ended.verb != V.DECLINE or ended.actor != DESK:
+    on before that, where their phone could not say so. Only as long as nobody else has done anything since; what
+    somebody wrote of the trouble stands in nobody's way."""
+    ended = _expired(ticket)
+    if ended is None:
         return False
-    theirs = step.technician_id is not None and step.technician_id == sent(ticket.taken[:-1])
+    theirs = step.technician_id is not None and step.technician_id == sent(_before(ticket, ended))
     return theirs and step.verb in GOES_ON and step.happened_at < ended.happened_at
+
+
+def give_again(ticket: Ticket) -> Advance:
+    """Take back that the desk ended an acceptance (`had_gone_on`), and that alone: what was written since stays."""
+    ended = _expired(ticket)
+    assert ended is not None  # noqa: S101 (somebody had gone on)
+    rest = tuple(step for step in ticket.taken if step is not ended)
+    technician_id = sent(_before(ticket, ended))
+    return Advance(replace(ticket, status=ended.from_status, technician_id=technician_id, taken=rest), undoes=ended)
+
+
+def moved(step: Taken) -> bool:
+    """Whether a step led anywhere; a link, or a diagnosis that was written meanwhile, does not."""
+    return step.verb != V.LINK and (step.verb != V.VERIFY or step.from_status is not step.to_status)
+
+
+def _expired(ticket: Ticket) -> Taken | None:
+    """The end of an acceptance by the desk, where that is the last thing that led anywhere."""
+    last = next((step for step in reversed(ticket.taken) if moved(step)), None)
+    return last if last is not None and last.verb == V.DECLINE and last.actor == DESK else None
+
+
+def _before(ticket: Ticket, step: Taken) -> tuple[Taken, ...]:
+    return ticket.taken[: ticket.taken.index(step)]
 
 
 def advance(ticket: Ticket, step: Step, now: int) -> Advance:
@@ -269,7 +294,9 @@ def _corrected(ticket: Ticket) -> Advance:
     assert undone is not None  # noqa: S101 (it was possible)
     rest = ticket.taken[:-1]
     technician_id = sent(rest)
-    return Advance(replace(ticket, status=undone.from_status, technician_id=technician_id, taken=rest), undoes=undone)
+    # What led nowhere leads nowhere back: what stood then may have been taken back since.
+    status = undone.from_status if moved(undone) else ticket.status
+    return Advance(replace(ticket, status=status, technician_id=technician_id, taken=rest), undoes=undone)
 
 
 def sent(taken: Iterable[Taken]) -> int | None:

@@ -24,6 +24,7 @@ from monitor.desk.tickets import (
     Ticket,
     Verb,
     advance,
+    give_again,
     had_gone_on,
 )
 from monitor.desk.triage import Fault, Placing, Policy, Standing, Why
@@ -582,7 +583,7 @@ class Desk:
     ) -> tuple[cases.Row, Ticket]:
         """An acceptance had not expired after all: its end is taken back, and whoever is asked meanwhile hears so."""
         undo = Step(Verb.CORRECT, step.actor, now)
-        self._take(connection, row, before, advance(before, undo, now), undo, now)
+        self._take(connection, row, before, give_again(before), undo, now)
         row = self._ticket(connection, row.id)
         return row, cases.ticket_of(connection, row)
 

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from monitor.desk.choices import Choice, shipped_choices
 from monitor.desk.commitments import Commitment, Ledger, Pause, next_at
 from monitor.desk.notices import Person
-from monitor.desk.tickets import DESK, Advance, Resolution, Status, Step, Taken, Ticket, Verb, ended_at, turns
+from monitor.desk.tickets import DESK, Advance, Resolution, Status, Step, Taken, Ticket, Verb, ended_at, moved, turns
 from monitor.desk.triage import Case, Fault, Standing, channels_of
 from monitor.devices import FaultKind, Profile, Severity
 from monitor.store import schema
@@ -285,7 +285,7 @@ def ticket_of(connection: Connection, row: Row) -> Ticket:
     taken = load_taken(connection, row)
     # What triage or the desk itself did is no step of a person, and what moved nothing (a diagnosis that was written
     # meanwhile, a link) is none on the way: somebody may still record what they did before it.
-    people = [step.happened_at for step in taken if step.verb in set(Verb) and step.actor != DESK and _moved(step)]
+    people = [step.happened_at for step in taken if step.verb in set(Verb) and step.actor != DESK and moved(step)]
     last_step_at = max(people, default=row.opened_at)
     return Ticket(
         row.id, Status(row.status), row.technician_id, row.opened_at, last_step_at, row.cleared_at,
@@ -293,10 +293,6 @@ def ticket_of(connection: Connection, row: Row) -> Ticket:
         row.resolved_at,
         tuple(step for step in taken if step.verb in set(Verb) - {Verb.LINK}),
     )  # fmt: skip
-
-
-def _moved(step: Taken) -> bool:
-    return step.verb != Verb.LINK and (step.verb != Verb.VERIFY or step.from_status is not step.to_status)
 
 
 def load_taken(connection: Connection, row: Row) -> list[Taken]:
