@@ -78,12 +78,15 @@ DESK = (Role.OPS, Role.SERVICE, Role.ADMIN)
 DOERS = (*DESK, Role.TECHNICIAN)
 OFFICE = (*DESK, Role.MANAGER)
 STAFF = (*OFFICE, Role.TECHNICIAN)
+ERASERS = (Role.MANAGER, Role.ADMIN)
+"""Those who answer for what is kept of people."""
 
 ForAll = Annotated[Visitor, Depends(Allowed(*Role))]
 ForStaff = Annotated[Visitor, Depends(Allowed(*STAFF))]
 ForOffice = Annotated[Visitor, Depends(Allowed(*OFFICE))]
 ForDesk = Annotated[Visitor, Depends(Allowed(*DESK))]
 ForOps = Annotated[Visitor, Depends(Allowed(Role.OPS, Role.ADMIN))]
+ForErasing = Annotated[Visitor, Depends(Allowed(*ERASERS))]
 ForDoers = Annotated[Visitor, Depends(Allowed(*DOERS))]
 
 

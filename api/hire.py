@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
-from api.access import ForDesk, ForOffice, ForStaff, KnownQuery
+from api.access import ForDesk, ForErasing, ForOffice, ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.paging import Cursor, Limit, cut, key_of
+from api.people import Confirmed
 from api.problems import documented, not_found
 from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
 from api.shapes import Given, GivenMoment, Moment, Page, PlannedMoment, RentalShape, Shape, SiteShape
 from monitor.store import hire, queries
+from monitor.store.erasure import Erasure
 from monitor.store.hire import Hire
 from monitor.store.registry import NOTES_LENGTH, Registry, tag_of
 
@@ -99,6 +101,7 @@ class CustomerShape(Shape):
     name: str
     email: str
     lang: str
+    erased_at: Moment | None = Field(None, description="Since when nothing is known of them: their name is a number.")
 
 
 class CustomerListed(CustomerShape):
@@ -153,6 +156,15 @@ def add_customer(api: Parts, visitor: ForDesk, body: NewCustomer) -> CustomerSha
     with refusals_told("customer"):
         customer_id = Hire(api.database, visitor.actor).add_customer(body.name, body.email, body.lang, api.clock())
     return CustomerShape(id=customer_id, **body.model_dump())
+
+
+@router.post("/customers/{customer_id}/erase", responses=documented(401, 403, 404, 409, 422))
+def erase_customer(api: Parts, visitor: ForErasing, customer_id: CustomerId, body: Confirmed) -> CustomerShape:
+    """What is known of a customer and of their people goes, for good; rentals and tickets stay under a number. Not
+    while they have a machine on hire, or an open ticket (409)."""
+    with refusals_told("customer"):
+        Erasure(api.database, visitor.actor).customer(customer_id, body.confirm, api.clock())
+    return one_customer(api, visitor, customer_id)
 
 
 @router.get("/contracts", responses=documented(401, 403, 422))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from api.access import ForDesk, ForOffice, ForStaff, KnownQuery
+from api.access import ERASERS, ForDesk, ForErasing, ForOffice, ForStaff, KnownQuery
 from api.context import Api, Parts
 from api.problems import Problem, documented, not_found
 from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
@@ -16,8 +16,9 @@ from monitor.desk.dispatch import position_of
 from monitor.desk.notices import ROLES, Kind
 from monitor.desk.rota import Rotation, WorkingHours
 from monitor.notify.channels import CONTACTS, contact_address
-from monitor.store import people
+from monitor.store import people, queries
 from monitor.store.access import Role, Visitor
+from monitor.store.erasure import Erasure
 from monitor.store.people import Certified, People, Reached
 from monitor.store.registry import Refused, Registry
 
@@ -192,6 +193,10 @@ class NewOverride(Given):
     until_at: PlannedMoment
 
 
+class Confirmed(Given):
+    confirm: str = Field(max_length=200, description="Their name as it stands here: what is erased does not come back.")
+
+
 ROLES_GIVEN: dict[Role, tuple[Role, ...]] = {
     Role.ADMIN: tuple(Role),
     Role.OPS: (Role.OPS, Role.MANAGER, Role.SERVICE, Role.TECHNICIAN, Role.CUSTOMER),
@@ -310,6 +315,29 @@ def disable(
     with refusals_told("person"):
         _commands(api, visitor.actor).disable(person_id, api.clock(), seen=seen_tag(if_match))
     return person_detail(api, response, person_id)
+
+
+@router.post("/people/{person_id}/erase", responses=documented(401, 403, 404, 409, 422))
+def erase_person(
+    api: Parts, visitor: ForErasing, response: Response, person_id: PersonId, body: Confirmed
+) -> PersonDetail:  # fmt: skip
+    """What is known of them goes, for good; what they did stays under a number. Not while they carry open work (409),
+    and nobody erases themselves."""
+    with api.reading() as connection:
+        there = people.person_row(connection, person_id)
+    if there is not None and not may_erase(visitor, there):
+        raise Problem(
+            403, "Not allowed", "Nobody erases themselves, and only an administrator erases an administrator."
+        )
+    with refusals_told("person"):
+        Erasure(api.database, visitor.actor).person(person_id, body.confirm, api.clock())
+    return person_detail(api, response, person_id)
+
+
+def may_erase(visitor: Visitor, person: queries.AnyRow | PersonShape) -> bool:
+    """Nobody erases themselves, nor somebody who may do more."""
+    more = person.role == Role.ADMIN and visitor.role is not Role.ADMIN
+    return visitor.role in ERASERS and not more and person.id != visitor.person_id
 
 
 def _commands(api: Api, actor: str) -> People:

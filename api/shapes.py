@@ -823,6 +823,7 @@ class PersonShape(Shape):
     customer_id: int | None
     added_at: Moment
     disabled_at: Moment | None
+    erased_at: Moment | None = Field(description="Since when nothing is known of them: their name is a number.")
 
 
 class RejectedShape(Shape):

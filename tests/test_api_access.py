@@ -41,6 +41,7 @@ OFFICE = {Role.OPS, Role.SERVICE, Role.ADMIN, Role.MANAGER}
 STAFF = OFFICE | {Role.TECHNICIAN}
 OPS = {Role.OPS, Role.ADMIN}
 CHIEFS = OPS | {Role.MANAGER}
+ERASERS = {Role.MANAGER, Role.ADMIN}
 DESK = {Role.OPS, Role.SERVICE, Role.ADMIN}
 DOERS = {Role.OPS, Role.SERVICE, Role.ADMIN, Role.TECHNICIAN}
 
@@ -167,6 +168,8 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("POST", "/api/v1/people/{person_id}/absences", "/api/v1/people/999/absences", DESK),
     ("POST", "/api/v1/people/{person_id}/absences/{part_id}/remove", "/api/v1/people/999/absences/1/remove", DESK),
     ("POST", "/api/v1/people/{person_id}/disable", "/api/v1/people/999/disable", DESK),
+    ("POST", "/api/v1/people/{person_id}/erase", "/api/v1/people/999/erase", ERASERS),
+    ("POST", "/api/v1/customers/{customer_id}/erase", "/api/v1/customers/999/erase", ERASERS),
     ("GET", "/api/v1/rotations", "/api/v1/rotations", STAFF),
     ("POST", "/api/v1/rotations", "/api/v1/rotations", DESK),
     ("POST", "/api/v1/rotations/{rotation_id}/end", "/api/v1/rotations/999/end", DESK),
@@ -203,6 +206,8 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("POST", "/settings/people/{person_id}/absences", "/settings/people/999/absences", DESK),
     ("POST", "/settings/people/{person_id}/absences/{part_id}/remove", "/settings/people/999/absences/1/remove", DESK),
     ("POST", "/settings/people/{person_id}/disable", "/settings/people/999/disable", DESK),
+    ("POST", "/settings/people/{person_id}/erase", "/settings/people/999/erase", ERASERS),
+    ("POST", "/settings/customers/{customer_id}/erase", "/settings/customers/999/erase", ERASERS),
     ("GET", "/settings/rotations", "/settings/rotations", STAFF),
     ("POST", "/settings/rotations", "/settings/rotations", DESK),
     ("POST", "/settings/rotations/{rotation_id}/end", "/settings/rotations/999/end", DESK),

@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api import commands, hire, inspections
-from api.access import DESK, DOERS, ForDesk, ForDoers, ForOffice, ForStaff
+from api.access import DESK, DOERS, ERASERS, ForDesk, ForDoers, ForErasing, ForOffice, ForStaff
 from api.context import Api, Parts
 from api.hire import CustomerId, NewContract, NewCustomer, NewRental, RentalEnd
 from api.inspections import HandOverShape, ObstacleShape, RentalId, ReturnGiven
@@ -26,6 +26,7 @@ from api.pages.filling import (
 )
 from api.pages.shell import pages, render
 from api.paging import MAX_ITEMS
+from api.people import Confirmed
 from api.problems import Problem
 from api.registers import list_rentals
 from api.shapes import RentalShape
@@ -102,6 +103,15 @@ def add_contract_by_form(
     return done_or_told(add, again, lambda told: _customer_page(request, api, visitor, customer_id, told))
 
 
+@router.post("/settings/customers/{customer_id}/erase")
+def erase_by_form(request: Request, api: Parts, visitor: ForErasing, customer_id: CustomerId, form: Sent) -> Response:
+    def erase() -> None:
+        hire.erase_customer(api, visitor, customer_id, made(Confirmed, {"confirm": form.text("confirm")}))
+
+    again = f"/settings/customers/{customer_id}"
+    return done_or_told(erase, again, lambda told: _customer_page(request, api, visitor, customer_id, told))
+
+
 def _customer_page(
     request: Request, api: Api, visitor: Visitor, customer_id: int, complaint: Complaint | None = None,
     link: LinkMade | None = None,
@@ -112,7 +122,8 @@ def _customer_page(
     return render(
         request, "settings_customer.html", visitor=visitor, status=complaint.status if complaint else 200,
         complaint=complaint, customer=customer, rentals=_standing(rentals.items, api.clock()), more=rentals.next,
-        contracts=contracts.items, link=link, may_change=visitor.role in DESK,
+        contracts=contracts.items, link=link, may_change=visitor.role in DESK and customer.erased_at is None,
+        may_erase=visitor.role in ERASERS and customer.erased_at is None,
         signs=api.desk.addresses.signer is not None,
     )  # fmt: skip
 

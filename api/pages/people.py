@@ -8,7 +8,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api import people
-from api.access import DESK, ForDesk, ForOffice
+from api.access import DESK, ForDesk, ForErasing, ForOffice
 from api.channels import list_channels
 from api.context import Api, Parts
 from api.hire import list_customers
@@ -30,6 +30,7 @@ from api.pages.shell import pages, render
 from api.paging import MAX_ITEMS
 from api.people import (
     Certificates,
+    Confirmed,
     Contacts,
     Home,
     Hours,
@@ -38,6 +39,7 @@ from api.people import (
     PartId,
     PersonDetail,
     PersonId,
+    may_erase,
     person_detail,
 )
 from api.problems import Problem
@@ -217,6 +219,14 @@ def disable_by_form(request: Request, api: Parts, visitor: ForDesk, person_id: P
     return _changed(request, api, visitor, person_id, change, "")
 
 
+@router.post("/settings/people/{person_id}/erase")
+def erase_by_form(request: Request, api: Parts, visitor: ForErasing, person_id: PersonId, form: Sent) -> Response:
+    def change() -> None:
+        people.erase_person(api, visitor, Response(), person_id, made(Confirmed, {"confirm": form.text("confirm")}))
+
+    return _changed(request, api, visitor, person_id, change, "")
+
+
 def _changed(request: Request, api: Api, visitor: Visitor, person_id: int, change: Any, part: str) -> Response:
     there = f"/settings/people/{person_id}{f'#{part}' if part else ''}"
     return done_or_told(change, there, lambda told: _person_page(request, api, visitor, person_id, told))
@@ -234,6 +244,7 @@ def _person_page(
         request, "settings_person.html", visitor=visitor, status=complaint.status if complaint else 200,
         complaint=complaint, person=person, seen=tag_in(kept),
         may_change=visitor.role in DESK and person.disabled_at is None,
+        may_erase=may_erase(visitor, person) and person.erased_at is None,
         hears=[labels.notice_kind(one) for one in person.hears],
         roles=ROLES, channels=CHANNELS, ways=ways, lines=_lines(person), weekdays=weekdays(words),
         spells={day: [one for one in person.hours if one.weekday == day] for day in WEEK},

@@ -83,7 +83,8 @@ class Hire:
                 customer_id = of
             elif customer_id is None:
                 raise Refused("contract_id or customer_id: one of them is needed")
-            _known(connection, schema.customer, "customer_id", customer_id)
+            if _known(connection, schema.customer, "customer_id", customer_id).erased_at is not None:
+                raise Refused(f"customer_id: customer {customer_id} was erased")
             values = {
                 "device_id": device_id, "customer_id": customer_id, "contract_id": contract_id,
                 "starts_at": starts_at, "ends_at": ends_at,

@@ -120,6 +120,8 @@ customer = Table(
     Column("lang", String(8), nullable=False, default="zh"),
     # Signed links carry it: raised, all that were handed out end.
     Column("link_epoch", Integer, nullable=False, default=0),
+    # Since when nothing is known of them any more (store/erasure.py).
+    _at("erased_at"),
 )
 
 person = Table(
@@ -137,6 +139,7 @@ person = Table(
     Column("timezone", String(64), nullable=False, default=""),
     _at("added_at", optional=False),
     _at("disabled_at"),
+    _at("erased_at"),
     CheckConstraint("role IN ('ops', 'technician', 'customer', 'service', 'manager', 'admin')", name="role"),
 )
 

@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("email", sa.String(length=254), nullable=False),
         sa.Column("lang", sa.String(length=8), nullable=False),
         sa.Column("link_epoch", sa.Integer(), nullable=False),
+        sa.Column("erased_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_customer")),
         sa.UniqueConstraint("name", name=op.f("uq_customer_name")),
     )
@@ -350,6 +351,7 @@ def upgrade() -> None:
         sa.Column("timezone", sa.String(length=64), nullable=False),
         sa.Column("added_at", sa.BigInteger(), nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
+        sa.Column("erased_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "role IN ('ops', 'technician', 'customer', 'service', 'manager', 'admin')", name=op.f("ck_person_role")
         ),
