@@ -809,10 +809,8 @@ class Labels:
     def notice_status(self, code: str) -> str:
         return self._of(NOTICE_STATUSES, code)
 
-    def refusal(self, verb: str, status: str, allowed: Sequence[str]) -> str:
+    def refusal(self, status: str, allowed: Sequence[str]) -> str:
         """Why a step was not taken, and what can be done instead."""
-        if verb in allowed and verb in ("dispatch", "accept"):
-            return self.words.say("Choose the technician who goes.")
         said = self.words.say("This step is not possible now. The ticket stands at: %(status)s.",
                               status=self.status(status))  # fmt: skip
         if not allowed:

@@ -29,6 +29,8 @@ Code = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 PlanCode = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Title = Annotated[str, Field(min_length=1, max_length=120)]
 MOST_HOURS = 1_000_000
+MOST_JOBS = 200
+"""So many jobs a trip may have."""
 
 
 # --- shapes --------------------------------------------------------------------------------------------------------
@@ -163,6 +165,18 @@ class Assignment(Given):
     assignee_id: Id | None = Field(description="null: nobody any more.")
 
 
+class TripJob(Given):
+    device_id: str = Field(min_length=1, max_length=64)
+    plan: Code
+
+
+class Trip(Given):
+    """All that one person is to do on one way."""
+
+    assignee_id: Id
+    jobs: list[TripJob] = Field(min_length=1, max_length=MOST_JOBS)
+
+
 class Result(Given):
     code: Code
     result: Literal["ok", "not_ok", "not_applicable"]
@@ -279,6 +293,16 @@ def open_order(api: Parts, visitor: ForDesk, response: Response, body: NewOrder)
             plan_code=body.plan, title=body.title.strip(),
         )  # fmt: skip
     return order_shape(api, order_id, response)
+
+
+@router.post("/maintenance/trips", responses=documented(401, 403, 404, 409, 422))
+def give_trip(api: Parts, visitor: ForDesk, body: Trip) -> Page[OrderShape]:
+    """Give one person all of a trip: what has no work order yet gets one that is due now. All is given, or nothing: 409
+    where one of them was given to somebody else."""
+    jobs = [(one.device_id, one.plan) for one in body.jobs]
+    with refusals_told("machine"):
+        given = api.desk.upkeep.give_trip(jobs, body.assignee_id, visitor.actor, api.clock())
+    return Page(items=[order_shape(api, order_id) for order_id in given], next=None)
 
 
 @router.get("/maintenance/{order_id}", responses=documented(401, 403, 404))

@@ -109,6 +109,7 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("POST", "/inspections/{inspection_id}/void", "/inspections/999/void", DOERS),
     ("GET", "/api/v1/maintenance", "/api/v1/maintenance", STAFF),
     ("POST", "/api/v1/maintenance", "/api/v1/maintenance", DESK),
+    ("POST", "/api/v1/maintenance/trips", "/api/v1/maintenance/trips", DESK),
     ("GET", "/api/v1/maintenance/{order_id}", "/api/v1/maintenance/1", STAFF),
     ("POST", "/api/v1/maintenance/{order_id}/assign", "/api/v1/maintenance/999/assign", DESK),
     ("POST", "/api/v1/maintenance/{order_id}/done", "/api/v1/maintenance/999/done", DOERS),

@@ -109,6 +109,29 @@ def test_a_technician_needs_the_certificate(company: World, ops: httpx.Client) -
         assert weber.post(f"/api/v1/maintenance/{order_id}/done", json=body).status_code == 200
 
 
+def test_a_trip_is_given_whole_or_not_at_all(ops: httpx.Client) -> None:
+    def trip(person_id: int, *machines: str) -> httpx.Response:
+        jobs = [{"device_id": one, "plan": "service"} for one in machines]
+        return ops.post("/api/v1/maintenance/trips", json={"assignee_id": person_id, "jobs": jobs})
+
+    def given() -> dict[str, object]:
+        rows = ops.get("/api/v1/work-orders", params={"status": "open"}).json()["items"]
+        return {one["device_id"]: one["assignee_id"] for one in rows}
+
+    before = given()
+    assert "gen-yard" not in before
+    assert trip(1, "gen-yard", "no-such").status_code == 404
+    assert trip(999, "gen-yard", "gen-soon").status_code == 422
+    assert given() == before, "no order was opened for the one that could have been given"
+    orders = trip(1, "gen-yard", "gen-soon").json()["items"]
+    assert {one["device_id"]: one["assignee_id"] for one in orders} == {"gen-yard": 1, "gen-soon": 1}
+    taken = trip(2, "gen-late", "gen-soon")
+    assert (taken.status_code, "was given to somebody else" in taken.json()["detail"]) == (409, True)
+    assert given()["gen-late"] == before["gen-late"], "nothing of the trip was given"
+    assert trip(1, "gen-soon", "gen-soon").status_code == 200, "again is harmless"
+    assert trip(1).status_code == 422
+
+
 def test_orders_by_hand_are_cancelled_with_a_reason(ops: httpx.Client) -> None:
     made = ops.post("/api/v1/maintenance", json={"device_id": "gen-a", "title": "Paint the frame"})
     assert (made.status_code, made.json()["plan"]) == (201, "")

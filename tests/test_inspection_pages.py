@@ -85,11 +85,10 @@ def test_what_is_signed_is_shown_with_its_verdict(tang: httpx.Client) -> None:
 
 WRONG = [
     ({"signature": "Weber"}, "your own name"),
-    ({"signature": ""}, "signature"),
-    ({"value.output_v": "many"}, "value"),
-    ({"photo.photo_front": "a/b/c"}, "photo"),
-    ({"says.wings": "pass"}, "wings"),
-    ({"kind": "return"}, "on hire to nobody"),
+    ({"signature": ""}, "This is needed."),
+    ({"value.output_v": "many"}, "This is needed."),
+    ({"photo.photo_front": "a/b/c"}, "Give the name of a file"),
+    ({"says.wings": "pass"}, "The checklist has changed"),
 ]
 
 
@@ -99,6 +98,8 @@ def test_what_cannot_be_taken_is_said_and_nothing_is_lost(tang: httpx.Client) ->
         assert (answer.status_code, 'role="alert"' in answer.text, word in answer.text) == (422, True, True), wrong
         assert 'value="a dent, left"' in answer.text
         assert answer.text.count(" checked") >= 9
+    answer = tang.post("/inspections/new", data=form(kind="return"))
+    assert (answer.status_code, "is on hire to nobody" in answer.text) == (409, True)
 
 
 def test_a_shared_account_is_told_before_it_fills_anything_in(company: World) -> None:

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
-from api.labels import CANNOT
 from api.pages import job
 from api.shapes import rfc3339
 from monitor.store import jobs, schema
@@ -483,7 +482,3 @@ def test_the_page_can_be_installed(company: World) -> None:
             if icon["type"] == "image/png":
                 assert int.from_bytes(picture.content[16:20], "big") == int(icon["sizes"].partition("x")[0])
     assert manifest["start_url"] == "/start"
-
-
-def test_every_reason_of_the_form_has_its_word() -> None:
-    assert set(get_args(job.JobForm.model_fields["why"].annotation)) - {""} == set(CANNOT)

@@ -41,7 +41,7 @@ def _page(request: Request, api: Api, visitor: Visitor, complaint: Complaint | N
     found = channels.list_channels(api, visitor)
     ways = channels.own_ways(api, visitor)
     return render(
-        request, "settings_notices.html", visitor=visitor, status=complaint.status if complaint else 200,
+        request, "settings_notices.html", visitor=visitor,
         complaint=complaint, found=found, names=CHANNELS, settings=SETTINGS,
         own={name: [way for way in ways if way.channel == name] for name in CHANNELS},
     )  # fmt: skip

@@ -4,10 +4,10 @@ A signed link is its own proof: no cookie is looked at, and whatever is wrong wi
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import structlog
-from fastapi import Form, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from api import customers, satisfaction
@@ -15,8 +15,9 @@ from api.access import Open, guesses_of, reports_of
 from api.context import Api, Parts, api_of
 from api.customers import CustomerForm, HowForm, ReportForm
 from api.denials import note_denial, stranger
-from api.labels import Labels, labels_of
+from api.labels import N_, Labels, labels_of
 from api.links import signer_of
+from api.pages.filling import Complaint, Form, Sent, Wrong, complaint_of, made
 from api.pages.shell import pages, render
 from api.problems import Problem, not_found
 from api.satisfaction import ForCustomers
@@ -33,6 +34,7 @@ router = pages()
 
 Token = Annotated[str, Path(max_length=LONGEST)]
 TicketId = Annotated[int, Path(ge=1, lt=2**63)]
+Reported = TypeVar("Reported", bound=ReportForm)
 ToldId = Annotated[int | None, Query(ge=1, lt=2**63)]
 
 
@@ -57,7 +59,7 @@ def customer_page(request: Request, api: Parts, token: Token, told: ToldId = Non
 
 
 @router.post("/c/{token}", dependencies=[Open])
-def customer_reports(request: Request, api: Parts, token: Token, form: Annotated[CustomerForm, Form()]) -> Response:
+def customer_reports(request: Request, api: Parts, token: Token, form: Sent) -> Response:
     return _reported(request, api, _by_link(request, api, token), form)
 
 
@@ -74,9 +76,7 @@ def how_page(request: Request, api: Parts, token: Token, ticket_id: TicketId) ->
 
 
 @router.post("/c/{token}/{ticket_id}/how", dependencies=[Open])
-def says_how(
-    request: Request, api: Parts, token: Token, ticket_id: TicketId, form: Annotated[HowForm, Form()]
-) -> Response:
+def says_how(request: Request, api: Parts, token: Token, ticket_id: TicketId, form: Sent) -> Response:
     return _answered(request, api, _by_link(request, api, token), ticket_id, form)
 
 
@@ -98,7 +98,7 @@ def own_page(request: Request, api: Parts, visitor: ForCustomers, told: ToldId =
 
 @router.post("/mine")
 def own_report(
-    request: Request, api: Parts, visitor: ForCustomers, form: Annotated[CustomerForm, Form()]
+    request: Request, api: Parts, visitor: ForCustomers, form: Sent
 ) -> Response:  # fmt: skip
     return _reported(request, api, _signed_in(api, visitor), form)
 
@@ -114,9 +114,7 @@ def own_how(request: Request, api: Parts, visitor: ForCustomers, ticket_id: Tick
 
 
 @router.post("/mine/{ticket_id}/how")
-def own_answer(
-    request: Request, api: Parts, visitor: ForCustomers, ticket_id: TicketId, form: Annotated[HowForm, Form()]
-) -> Response:
+def own_answer(request: Request, api: Parts, visitor: ForCustomers, ticket_id: TicketId, form: Sent) -> Response:
     return _answered(request, api, _signed_in(api, visitor), ticket_id, form)
 
 
@@ -137,14 +135,13 @@ def _signed_in(api: Api, visitor: Visitor) -> Door:
 
 
 def _home(
-    request: Request, api: Api, door: Door, *, status: int = 200, told: int | None = None, lacking: str = ""
-) -> HTMLResponse:  # fmt: skip
-    """`lacking`: the machine whose report said nothing."""
+    request: Request, api: Api, door: Door, *, told: int | None = None, complaint: Complaint | None = None
+) -> HTMLResponse:
     labels = _labels(request, api)
     machines = customers.machines_of(api, door.customer_id, labels)
     answer = next((one for machine in machines for one in machine.tickets if one.id == told), None)
     return render(
-        request, "customer.html", visitor=door.visitor, status=status, door=door, lacking=lacking, told=told,
+        request, "customer.html", visitor=door.visitor, door=door, complaint=complaint, told=told,
         answer=answer, machines=machines, summary=customers.summary(machines, labels),
         questions=customers.questions_of(api, door.customer_id, labels),
     )  # fmt: skip
@@ -159,34 +156,50 @@ def _notice(request: Request, api: Api, door: Door, ticket_id: int) -> HTMLRespo
 
 
 def _how(
-    request: Request, api: Api, door: Door, ticket_id: int, *, status: int = 200, late: bool = False
+    request: Request, api: Api, door: Door, ticket_id: int, *, status: int = 200, late: bool = False,
+    complaint: Complaint | None = None,
 ) -> HTMLResponse:  # fmt: skip
     question = customers.question_of(api, door.customer_id, ticket_id, _labels(request, api))
     if question is None:
         raise not_found("ticket")
     return render(
-        request, "customer_how.html", visitor=door.visitor, status=status, door=door, question=question, late=late
+        request, "customer_how.html", visitor=door.visitor, status=status, door=door, question=question, late=late,
+        complaint=complaint,
     )  # fmt: skip
 
 
-def _reported(request: Request, api: Api, door: Door, form: CustomerForm) -> Response:
+def _reported(request: Request, api: Api, door: Door, form: Form) -> Response:
+    try:
+        report = _report(CustomerForm, form)
+    except Problem as problem:
+        return _home(request, api, door, complaint=complaint_of(problem))
     with api.reading() as connection:
-        there = queries.device_row(connection, queries.Scope(api.clock(), door.customer_id), form.device_id)
+        there = queries.device_row(connection, queries.Scope(api.clock(), door.customer_id), report.device_id)
     if there is None:
         raise not_found("machine")
-    if not form.words:
-        return _home(request, api, door, status=422, lacking=form.device_id)
-    reports_of(request).refuse(f"customer:{door.customer_id} {form.device_id}")
-    ticket_id = customers.report(api, door.customer_id, form, door.name, door.actor)
+    reports_of(request).refuse(f"customer:{door.customer_id} {report.device_id}")
+    ticket_id = customers.report(api, door.customer_id, report, door.name, door.actor)
     return RedirectResponse(f"{door.base}?told={ticket_id}", 303)
 
 
-def _answered(request: Request, api: Api, door: Door, ticket_id: int, form: HowForm) -> Response:
+def _report(shape: type[Reported], form: Form) -> Reported:
+    """Raises the 422 Problem where it cannot be taken, or says nothing."""
+    report = made(shape, {name: text for name, text in form.fields.items() if text})
+    if not report.words:
+        raise Wrong("text", N_("Please say in a few words what is wrong."))
+    return report
+
+
+def _answered(request: Request, api: Api, door: Door, ticket_id: int, form: Form) -> Response:
     if customers.question_of(api, door.customer_id, ticket_id, _labels(request, api)) is None:
         raise not_found("ticket")
+    try:
+        given = made(HowForm, form.fields)
+    except Problem as problem:
+        return _how(request, api, door, ticket_id, complaint=complaint_of(problem))
     reports_of(request).refuse(f"how:{door.customer_id} {ticket_id}")
     lang = wanted_lang(request, api.lang)
-    answer = Answer(ticket_id, door.customer_id, form.satisfied == "yes", form.said, lang)
+    answer = Answer(ticket_id, door.customer_id, given.satisfied == "yes", given.said, lang)
     try:
         satisfaction.take(api, answer, door.actor)
     except Problem as problem:
@@ -206,21 +219,23 @@ def _labels(request: Request, api: Api) -> Labels:
 @router.get("/m/{token}", dependencies=[Open])
 def machine_by_label(request: Request, api: Parts, token: Token) -> HTMLResponse:
     """A stranger before a machine sees which one it is, and can say what is wrong with it."""
-    return render(request, "at_machine.html", machine=_machine(request, api, token), lacking=False, told=None)
+    return render(request, "at_machine.html", machine=_machine(request, api, token), complaint=None, told=None)
 
 
 @router.post("/m/{token}", dependencies=[Open])
-def stranger_reports(request: Request, api: Parts, token: Token, form: Annotated[ReportForm, Form()]) -> HTMLResponse:
+def stranger_reports(request: Request, api: Parts, token: Token, form: Sent) -> HTMLResponse:
     machine = _machine(request, api, token)
-    if not form.words:
-        return render(request, "at_machine.html", status=422, machine=machine, lacking=True, told=None)
+    try:
+        said = _report(ReportForm, form)
+    except Problem as problem:
+        return render(request, "at_machine.html", machine=machine, complaint=complaint_of(problem), told=None)
     reports_of(request).refuse(f"label:{machine.device_id}")
-    report = Report(machine.device_id, form.words, "label", form.by, form.stopped)
+    report = Report(machine.device_id, said.words, "label", said.by, said.stopped)
     ticket_id = api.desk.report(report, f"label:{machine.device_id}", api.clock())
     with api.reading() as connection:
         clocks = queries.commitments(connection, [ticket_id])[ticket_id]
     promises = customers.promises_of(clocks, api.clock(), wanted_lang(request, api.lang))
-    return render(request, "at_machine.html", machine=machine, lacking=False, told=ticket_id, promises=promises)
+    return render(request, "at_machine.html", machine=machine, complaint=None, told=ticket_id, promises=promises)
 
 
 def _machine(request: Request, api: Api, token: str) -> Row:

@@ -1,4 +1,5 @@
-"""Forms as browsers send them, made into what the API takes: times by the reader's clock, lists by numbered fields."""
+"""Forms as browsers send them, made into what the API takes: times by the reader's clock, lists by numbered fields; and
+one that was refused, to be shown again as it was sent."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from api.context import api_of
 from api.labels import N_
+from api.pages.refilling import Refusal, refilled
+from api.pages.refused import Refused, in_words
 from api.problems import Problem
 from api.words import Words, wanted_lang, words_of
 
-FIELDS = 300
+FIELDS = 1000
 """So many fields a form may have."""
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -35,18 +38,22 @@ class Form:
     def all(self, name: str) -> list[str]:
         return self.lists.get(name, [])
 
+    def lines(self, name: str) -> list[str]:
+        """What stands in its lines, without those that are empty."""
+        return [" ".join(line.split()) for line in self.text(name).splitlines() if line.strip()]
+
     def number(self, name: str) -> float | None:
         """People write a comma where others write a point. Raises the 422 Problem where it is no number."""
         text = self.text(name).replace(",", ".")
         try:
             return float(text) if text else None
         except ValueError as error:
-            raise _wrong(f"{name}: {text[:20]!r} is no number") from error
+            raise Wrong(name, N_("%(text)s is no number."), text=repr(text[:20])) from error
 
     def whole(self, name: str) -> int | None:
         text = self.text(name)
         if text and not is_whole(text):
-            raise _wrong(f"{name}: {text[:20]!r} is no whole number")
+            raise Wrong(name, N_("%(text)s is no whole number."), text=repr(text[:20]))
         return int(text) if text else None
 
     def minute(self, name: str) -> int | None:
@@ -57,7 +64,7 @@ class Form:
         try:
             when = datetime.strptime(text[:5], "%H:%M")  # noqa: DTZ007 (a time of any day)
         except ValueError as error:
-            raise _wrong(f"{name}: {text[:20]!r} is no time of the day") from error
+            raise Wrong(name, N_("%(text)s is no time of the day."), text=repr(text[:20])) from error
         return when.hour * 60 + when.minute
 
     def moment(self, name: str) -> int | None:
@@ -74,7 +81,7 @@ class Form:
             found = date.fromisoformat(text)
             return _epoch_ms(name, f"{found + timedelta(days=int(end))}", self.zone)
         except (ValueError, OverflowError) as error:
-            raise _wrong(f"{name}: {text[:20]!r} is no day") from error
+            raise Wrong(name, N_("%(text)s is no day."), text=repr(text[:20])) from error
 
     @property
     def tag(self) -> str | None:
@@ -93,11 +100,17 @@ def _epoch_ms(name: str, text: str, zone: ZoneInfo) -> int:
         local = when if when.tzinfo else when.replace(tzinfo=zone)
         return round(local.timestamp() * 1000)
     except (ValueError, OverflowError) as error:
-        raise _wrong(f"{name}: {text[:20]!r} is no day and time") from error
+        raise Wrong(name, N_("%(text)s is no day and time."), text=repr(text[:20])) from error
 
 
-def _wrong(detail: str) -> Problem:
-    return Problem(422, "The request is not valid", detail)
+class Wrong(Problem):
+    """422: a field of a form that cannot be taken. `message` is one of the catalogue, with `facts` in its gaps."""
+
+    def __init__(self, field: str, message: str, **facts: object) -> None:
+        super().__init__(422, "The request is not valid", f"{field}: {message % facts if facts else message}")
+        self.field = field
+        self.message = message
+        self.facts = facts
 
 
 async def _sent(request: Request) -> Form:
@@ -106,7 +119,10 @@ async def _sent(request: Request) -> Form:
     for name, value in form.multi_items():
         if isinstance(value, str):
             lists.setdefault(name, []).append(value.strip())
-    return Form({name: values[-1] for name, values in lists.items()}, lists, words_for(request).zone)
+    sent = Form({name: values[-1] for name, values in lists.items()}, lists, words_for(request).zone)
+    # Where it is refused, the page shows it again (`shown_again`).
+    request.state.sent = sent
+    return sent
 
 
 Sent = Annotated[Form, Depends(_sent)]
@@ -118,13 +134,18 @@ def words_for(request: Request) -> Words:
     return words_of(request, wanted_lang(request, api.lang), api.timezone)
 
 
-def made(body: type[Body], values: Mapping[str, Any]) -> Body:
-    """What the API takes, of these values. Raises the 422 Problem that names the field."""
+def made(body: type[Body], values: Mapping[str, Any], at: Mapping[str, str] | None = None) -> Body:
+    """What the API takes, of these values. Raises the 422 Problem that names the field; `at` says what the form calls
+    it, by the API's name or by what that begins with."""
     try:
         return body.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        raise _wrong(f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}") from error
+        field = ".".join(map(str, first["loc"]))
+        raise Problem(
+            422, "The request is not valid",
+            f"{(at or {}).get(field, field)}: {first['msg'].removeprefix('Value error, ')}",
+        ) from error  # fmt: skip
 
 
 SAID = {
@@ -137,18 +158,52 @@ SAID = {
 
 @dataclass(frozen=True)
 class Complaint:
-    """Why a form was not taken: a sentence, and what exactly."""
+    """Why a form was not taken: a sentence of the catalogue, and what exactly (`problem`)."""
 
     status: int
     sentence: str
-    detail: str
+    problem: Problem
+    said: str = ""
+    """What exactly, where the page has words of its own for it, in the reader's language."""
+
+    def told(self, words: Words) -> Refused:
+        """What exactly, and of which field, as the reader reads it."""
+        if self.said or self.status == 412:
+            return Refused(self.said)
+        if isinstance(self.problem, Wrong):
+            return Refused(words.say(self.problem.message, **self.problem.facts), self.problem.field)
+        if "obstacles" in self.problem.more:
+            # The gate's own words are the reader's already.
+            return Refused(self.problem.detail)
+        return in_words(self.problem.detail, words)
 
 
-def complaint_of(problem: Problem) -> Complaint:
+def lines_sent(request: Request, prefix: str) -> int:
+    """So many lines of fields `prefix` and a number, from 0, were sent in a form that is shown again."""
+    sent: Form | None = getattr(request.state, "sent", None)
+    numbers = (name.removeprefix(prefix) for name in (sent.fields if sent else ()) if name.startswith(prefix))
+    return max((int(one) + 1 for one in numbers if is_whole(one) and len(one) < 4), default=0)
+
+
+def complaint_of(problem: Problem, said: str = "") -> Complaint:
     """What is shown above the form again; the Problem itself where the page is none to be shown any more."""
     if problem.status not in SAID:
         raise problem
-    return Complaint(problem.status, SAID[problem.status], "" if problem.status == 412 else problem.detail)
+    return Complaint(problem.status, SAID[problem.status], problem, said)
+
+
+def shown_again(request: Request, html: str, complaint: Complaint) -> str:
+    """A page with the form that was sent to this address as it was sent, and the refusal beside its field."""
+    sent: Form | None = getattr(request.state, "sent", None)
+    if sent is None:
+        return html
+    words = words_for(request)
+    told = complaint.told(words)
+    refusal = Refusal(
+        told.words, told.field, newer=words.say("Now: %(now)s", now="%(now)s") if complaint.status == 412 else "",
+        wrote=words.say("What you had written:"), yes=words.say("yes"), no=words.say("no"),
+    )  # fmt: skip
+    return refilled(html, request.url.path, sent.lists, refusal)
 
 
 def done_or_told(

@@ -1,6 +1,5 @@
 """Customers with their pages, and rentals: agreed, handed over through the gate, and back."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -61,18 +60,17 @@ def add_customer_by_form(request: Request, api: Parts, visitor: ForDesk, form: S
         body = made(NewCustomer, {name: form.text(name) for name in ("name", "email", "lang")})
         added = hire.add_customer(api, visitor, body)
     except Problem as problem:
-        return _customers_page(request, api, visitor, complaint_of(problem), form.fields)
+        return _customers_page(request, api, visitor, complaint_of(problem))
     return RedirectResponse(f"/settings/customers/{added.id}", 303)
 
 
 def _customers_page(
-    request: Request, api: Api, visitor: Visitor, complaint: Complaint | None = None,
-    filled: Mapping[str, str] | None = None, cursor: str | None = None,
-) -> HTMLResponse:  # fmt: skip
+    request: Request, api: Api, visitor: Visitor, complaint: Complaint | None = None, cursor: str | None = None
+) -> HTMLResponse:
     found = hire.list_customers(api, visitor, limit=LISTED, cursor=cursor)
     return render(
-        request, "settings_customers.html", visitor=visitor, status=complaint.status if complaint else 200,
-        complaint=complaint, filled=filled or {}, customers=found.items, following=found.next,
+        request, "settings_customers.html", visitor=visitor,
+        complaint=complaint, customers=found.items, following=found.next,
         may_change=visitor.role in DESK,
     )  # fmt: skip
 
@@ -120,7 +118,7 @@ def _customer_page(
     rentals = list_rentals(api, visitor, customer_id=customer_id, limit=SHOWN_OF_CUSTOMER)
     contracts = hire.list_contracts(api, visitor, customer_id=customer_id, limit=SHOWN_OF_CUSTOMER)
     return render(
-        request, "settings_customer.html", visitor=visitor, status=complaint.status if complaint else 200,
+        request, "settings_customer.html", visitor=visitor,
         complaint=complaint, customer=customer, rentals=_standing(rentals.items, api.clock()), more=rentals.next,
         contracts=contracts.items, link=link, may_change=visitor.role in DESK and customer.erased_at is None,
         may_erase=visitor.role in ERASERS and customer.erased_at is None,
@@ -178,8 +176,7 @@ def new_rental_page(
     customer_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     device_id: Annotated[str | None, Query(max_length=64)] = None,
 ) -> HTMLResponse:
-    filled = {"customer_id": str(customer_id or ""), "device_id": device_id or ""}
-    return _new_rental_page(request, api, visitor, filled)
+    return _new_rental_page(request, api, visitor, customer_id, device_id or "")
 
 
 @router.post("/rentals/new")
@@ -193,19 +190,20 @@ def add_rental_by_form(request: Request, api: Parts, visitor: ForDesk, form: Sen
         })  # fmt: skip
         added = hire.add_rental(api, visitor, Response(), body)
     except Problem as problem:
-        return _new_rental_page(request, api, visitor, form.fields, complaint_of(problem))
+        chosen = form.text("customer_id")
+        customer_id = int(chosen) if is_whole(chosen) else None
+        return _new_rental_page(request, api, visitor, customer_id, "", complaint_of(problem))
     return RedirectResponse(f"/rentals/{added.id}", 303)
 
 
 def _new_rental_page(
-    request: Request, api: Api, visitor: Visitor, filled: Mapping[str, str], complaint: Complaint | None = None
-) -> HTMLResponse:
-    chosen = filled.get("customer_id", "")
-    customer_id = int(chosen) if is_whole(chosen) else None
+    request: Request, api: Api, visitor: Visitor, customer_id: int | None, device_id: str,
+    complaint: Complaint | None = None,
+) -> HTMLResponse:  # fmt: skip
     contracts = hire.list_contracts(api, visitor, customer_id=customer_id, limit=LISTED)
     return render(
-        request, "rental_new.html", visitor=visitor, status=complaint.status if complaint else 200, filled=filled,
-        complaint=complaint, customers=hire.list_customers(api, visitor, limit=MAX_ITEMS).items,
+        request, "rental_new.html", visitor=visitor, complaint=complaint, customer_id=customer_id, device_id=device_id,
+        customers=hire.list_customers(api, visitor, limit=MAX_ITEMS).items,
         contracts=contracts.items, starts=local_input(api.clock(), words_for(request).zone),
     )  # fmt: skip
 
@@ -282,7 +280,7 @@ def _rental_page(
     asked = commands.list_commands(api, visitor, rental.device_id).items if gate else []
     looked = inspections.list_inspections(api, visitor, rental_id=rental_id, limit=10).items
     return render(
-        request, "rental.html", visitor=visitor, status=complaint.status if complaint else 200, complaint=complaint,
+        request, "rental.html", visitor=visitor, complaint=complaint,
         rental=rental, stands=how, gate=gate, step=step, seen=tag_in(kept), inspections=looked,
         asked=next((one for one in asked if one.command == "diagnose" and one.status in ("waiting", "sent")), None),
         back_inspected=any(one.kind == "return" and one.voided_at is None for one in looked),

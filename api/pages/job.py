@@ -3,25 +3,26 @@
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
-from fastapi import Form, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import ConfigDict, Field
 
 from api import jobs, tickets
 from api.access import ForAll, Open
 from api.context import Api, Parts
-from api.devices import HOUR_MS
 from api.jobs import ForTechnician, JobShape, JobsShape
 from api.labels import CANNOT, N_, STATUSES, TAPS, Labels, labels_of
+from api.pages.filling import Complaint, Form, Sent, Wrong
+from api.pages.refused import NO_SUCH_CHOICE
 from api.pages.shell import home_of, pages, render
+from api.pages.tickets import act_of
 from api.pages.ticking import ticking
 from api.problems import Problem, is_api
-from api.shapes import Act, Given, TicketDetail, TicketShape
+from api.shapes import Act, TicketDetail, TicketShape
 from api.words import wanted_lang
 from monitor.desk.choices import LISTS
-from monitor.desk.tickets import MAX_BACKDATING_MS, Outcome, Status, Verb
+from monitor.desk.tickets import MAX_BACKDATING_MS, Status, Verb
 from monitor.store import cases
 from monitor.store.access import Visitor
 from monitor.store.cases import ASKED
@@ -39,44 +40,32 @@ FORWARD = {
 COURSE = (Verb.ACCEPT, Verb.DEPART, Verb.ARRIVE, Verb.START_REPAIR, Verb.RESOLVE)
 """One after the other: a phone without a signal goes on by itself."""
 USUAL_FIRST = 3
+MOST_PARTS, PART_CHARS = 50, 120
+NOT_TAKEN = N_("This step was not taken.")
 
 
-class JobForm(Given):
-    """A step as the phone's page sends it where no script does."""
+def job_act_of(form: Form, verb: Verb, now: int, labels: Labels) -> Act:
+    """A step as the phone's page sends it where no script does, as the API knows it. Raises the 422 Problem where
+    something cannot be."""
+    why, note = form.text("why"), form.text("note")
+    if why not in ("", *CANNOT):
+        raise Wrong("why", NO_SUCH_CHOICE)
+    act = act_of(form, verb, now)
+    hindrance = labels.cannot(why) if verb is Verb.DECLINE and why else ""
+    return act.model_copy(update={
+        "note": labels.colon(hindrance, note) if hindrance else note, "parts": _parts(form),
+    })  # fmt: skip
 
-    model_config = ConfigDict(extra="ignore")
-    in_lines = frozenset({"note", "parts"})
 
-    note: str = Field("", max_length=1000)
-    why: Literal["", "other_job", "too_far", "not_trained", "no_tools", "not_fit", "other"] = ""
-    reason: str = Field("", max_length=40)
-    wait_h: Literal["", "1", "2", "4", "8", "24", "48", "168"] = ""
-    cause: str = Field("", max_length=40)
-    action: str = Field("", max_length=40)
-    borne_by: str = Field("", max_length=40)
-    parts_said: Literal["", "none", "some"] = ""
-    part: list[Annotated[str, Field(max_length=120)]] = Field([], max_length=50)
-    parts: str = Field("", max_length=4000)
-    outcome: Outcome | None = None
-
-    def act(self, verb: Verb, now: int, labels: Labels) -> Act:
-        """The same, as the API knows it. Raises the 422 Problem where a part's name is too long."""
-        why = labels.cannot(self.why) if verb is Verb.DECLINE and self.why else ""
-        return Act(
-            note=labels.colon(why, self.note) if why else self.note, reason=self.reason,
-            until_at=now + int(self.wait_h) * HOUR_MS if self.wait_h else None, cause=self.cause, action=self.action,
-            borne_by=self.borne_by, parts=self._parts(), outcome=self.outcome,
-        )  # fmt: skip
-
-    def _parts(self) -> list[str] | None:
-        """What was put in; None where nobody said whether anything was."""
-        if self.parts_said != "some":
-            return [] if self.parts_said == "none" else None
-        written = [" ".join(line.split()) for line in self.parts.splitlines()]
-        found = [part for part in dict.fromkeys([*self.part, *written]) if part]
-        if len(found) > 50 or any(len(part) > 120 for part in found):
-            raise Problem(422, "The request is not valid", "parts: at most 50, each of at most 120 characters")
-        return found or None
+def _parts(form: Form) -> list[str] | None:
+    """What was put in; None where nobody said whether anything was."""
+    said = form.text("parts_said")
+    found = list(dict.fromkeys(part for part in (*form.all("part"), *form.lines("parts")) if part))
+    if said != "some":
+        return [] if said == "none" else None
+    if len(found) > MOST_PARTS or any(len(part) > PART_CHARS for part in found):
+        raise Wrong("parts", N_("At most 50 parts, each of at most 120 characters."))
+    return found or None
 
 
 @router.get("/start")
@@ -104,55 +93,54 @@ def one_job_page(request: Request, api: Parts, visitor: ForTechnician, ticket_id
 @router.post("/job/{ticket_id}/{verb}")
 def job_step(
     request: Request, api: Parts, visitor: ForTechnician, ticket_id: tickets.TicketId, verb: Verb,
-    form: Annotated[JobForm, Form()],
+    form: Sent,
 ) -> Response:  # fmt: skip
     """Take the step and show what comes next; a step that was refused is explained."""
     labels = labels_of(request, wanted_lang(request, api.lang))
     try:
-        tickets.take_step(api, visitor, ticket_id, verb, form.act(verb, api.clock(), labels))
+        tickets.take_step(api, visitor, ticket_id, verb, job_act_of(form, verb, api.clock(), labels))
     except Problem as problem:
         if problem.status not in (403, 409, 422) or is_api(request):
             raise
-        return _refused(request, api, visitor, ticket_id, verb, problem)
+        return _refused(request, api, visitor, ticket_id, problem)
     return RedirectResponse("/job", 303)
 
 
 def _refused(
-    request: Request, api: Api, visitor: Visitor, ticket_id: int, verb: Verb, problem: Problem
+    request: Request, api: Api, visitor: Visitor, ticket_id: int, problem: Problem
 ) -> HTMLResponse:  # fmt: skip
     labels = labels_of(request, wanted_lang(request, api.lang))
     found = jobs.jobs_of(api, visitor)
-    if problem.status == 422:
-        complaint = labels.words.say(N_("Something is missing. Say what it was, what was done, and which parts."))
-        complaint = problem.detail if verb is not Verb.RESOLVE else complaint
-    else:
+    said = ""
+    if problem.status != 422:
         with api.reading() as connection:
             row = tickets.visible(connection, api, visitor, ticket_id)
         theirs = row.technician_id not in (None, visitor.person_id)
-        complaint = (
+        said = (
             labels.words.say("Somebody was faster: %(name)s has the job.", name=row.technician_name or "") if theirs
             else labels.words.say("This step is not possible now. The ticket stands at: %(status)s.",
                                   status=labels.status(row.status))
         )  # fmt: skip
     still = ticket_id if ticket_id in {one.id for one in (*found.mine, *found.offered)} else None
-    return _show(request, api, visitor, found, still, status=problem.status, complaint=complaint, tried=verb)
+    complaint = Complaint(problem.status, NOT_TAKEN, problem, said)
+    return _show(request, api, visitor, found, still, complaint=complaint)
 
 
 def _show(
     request: Request, api: Api, visitor: Visitor, found: JobsShape, ticket_id: int | None = None, *,
-    status: int = 200, complaint: str = "", tried: Verb | None = None,
+    complaint: Complaint | None = None,
 ) -> HTMLResponse:  # fmt: skip
     labels = labels_of(request, wanted_lang(request, api.lang))
     chosen = _chosen(found, ticket_id)
     mine = [one for one in found.mine if chosen is None or one.id != chosen.id]
     offered = [one for one in found.offered if chosen is None or one.id != chosen.id]
-    known: dict[str, object] = {}
+    known: dict[str, Any] = {}
     if chosen is not None:
         detail, _ = tickets.ticket_detail(api, visitor, chosen.id, labels, with_readings=False)
         job = jobs.job_of(api, visitor, chosen.id, labels)
         known = {"ticket": detail, "brief": job} | _forms(api, detail, job, labels)
     return render(
-        request, "job.html", visitor=visitor, status=status, complaint=complaint, tried=tried, jobs=found,
+        request, "job.html", visitor=visitor, complaint=complaint, jobs=found,
         until_at=next((one.until_at for one in found.offered if chosen and one.id == chosen.id), None),
         mine=ticking(api, visitor, mine, request), offered=ticking(api, visitor, list(offered), request),
         awaited={one.id: one.until_at for one in found.offered}, said=_said(labels), oldest_ms=MAX_BACKDATING_MS,

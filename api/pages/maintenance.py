@@ -1,15 +1,13 @@
 """Maintenance: the week's plan, a work order with its checklist, and the addresses of calendars."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from types import MappingProxyType
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import Depends, Form, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import Field
 
 from api import calendar
 from api.access import DESK, DOERS, ForDesk, ForDoers, ForStaff
@@ -26,27 +24,26 @@ from api.maintenance import (
     cancel,
     due_shape,
     finish_order,
+    give_trip,
     list_due,
     list_orders,
     open_order,
     order_shape,
 )
+from api.maintenance import Trip as GivenTrip
+from api.pages.filling import Complaint, Form, Sent, complaint_of, done_or_told, made
 from api.pages.shell import pages, render
 from api.problems import Problem
-from api.shapes import Given
 from api.words import Words, wanted_lang
-from monitor.fleet.maintenance import DAY_MS, SERVICE, State, Sure
+from monitor.fleet.maintenance import SERVICE, State, Sure
 from monitor.store import maintenance as store
 from monitor.store import queries
 from monitor.store.access import Visitor
 
 router = pages()
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
-
 LISTED = 200
 SITES_OFFERED = 500
-FORM_FIELDS = 200
 
 
 @dataclass(frozen=True)
@@ -81,15 +78,6 @@ class Stretch:
     title: str
     from_at: int | None
     trips: list[Trip]
-
-
-class TripForm(Given):
-    """Who is to do a whole trip: `job` names each as `machine plan`."""
-
-    assignee_id: int = Field(ge=1, lt=2**63)
-    job: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64} [a-z][a-z0-9_]{0,39}$")]] = Field(
-        min_length=1, max_length=LISTED
-    )
 
 
 @router.get("/maintenance")
@@ -132,7 +120,7 @@ NOTHING_CHOSEN = Chosen()
 
 def _plan(
     request: Request, api: Api, visitor: Visitor, chosen: Chosen = NOTHING_CHOSEN, cursor: str | None = None,
-    complaint: str = "",
+    complaint: Complaint | None = None,
 ) -> HTMLResponse:  # fmt: skip
     words = labels_of(request, wanted_lang(request, api.lang)).words
     own = visitor.person_id if chosen.mine else None
@@ -150,7 +138,7 @@ def _plan(
         sites = queries.sites(connection, limit=SITES_OFFERED)
         technicians = queries.technicians(connection) if visitor.role in DESK else []
     return render(
-        request, "maintenance.html", visitor=visitor, status=409 if complaint else 200, complaint=complaint,
+        request, "maintenance.html", visitor=visitor, complaint=complaint,
         stretches=list(_stretches(listed.items, api.clock(), words)), following=listed.next, chosen=chosen,
         further=[one for one in orders.items if not one.plan] if chosen.state is None and cursor is None else [],
         states=list(State), sites=sites, profiles=sorted(api.profiles), counted=counted, feeds=feeds,
@@ -161,7 +149,7 @@ def _plan(
 def _stretches(items: Sequence[DueShape], now: int, words: Words) -> Iterator[Stretch]:
     """The plan in its parts; those with nothing in them are left out."""
     monday = _monday(now, words)
-    following, after = (_monday(now + n * 7 * DAY_MS, words) for n in (1, 2))
+    following, after = (_monday(now, words, weeks=n) for n in (1, 2))
 
     def part_of(one: DueShape) -> str:
         if one.state is State.OVERDUE:
@@ -188,45 +176,34 @@ def _trips(items: Sequence[DueShape]) -> list[Trip]:
     return [Trip(name, by_site[name]) for name in sorted(by_site, key=lambda it: (not it, -len(by_site[it]), it))]
 
 
-def _monday(at: int, words: Words) -> int:
+def _monday(at: int, words: Words, weeks: int = 0) -> int:
+    """When the week of a moment begins by the reader's clock, or one so many weeks later: weeks are counted in days of
+    the calendar, for one with a change of the clock has an hour more or less."""
     day = datetime.fromtimestamp(at / 1000, UTC).astimezone(words.zone).date()
-    begins = datetime.combine(day - timedelta(days=day.weekday()), time(), words.zone)
+    begins = datetime.combine(day + timedelta(days=7 * weeks - day.weekday()), time(), words.zone)
     return round(begins.timestamp() * 1000)
 
 
 @router.post("/maintenance/trips")
-def give_trip(request: Request, api: Parts, visitor: ForDesk, form: Annotated[TripForm, Form()]) -> Response:
-    """Give all that is due at a site to one person; what has no work order yet gets one. Where one of them is refused,
-    the page says so, and the others are given."""
-    refused: list[str] = []
-    for job in dict.fromkeys(form.job):
-        device_id, _, plan = job.partition(" ")
-        try:
-            _give(api, visitor, device_id, plan, form.assignee_id)
-        except Problem as problem:
-            if problem.status not in (404, 409, 422):
-                raise
-            refused.append(f"{device_id}: {problem.detail}")
-    if refused:
-        return _plan(request, api, visitor, complaint=" ".join(refused))
-    return RedirectResponse("/maintenance", 303)
+def give_trip_by_form(request: Request, api: Parts, visitor: ForDesk, form: Sent) -> Response:
+    """Give all that is due at a site to one person: `job` names each as `machine plan`."""
 
+    def give() -> None:
+        named = [one.partition(" ") for one in dict.fromkeys(form.all("job"))]
+        jobs = [{"device_id": device_id, "plan": plan} for device_id, _, plan in named]
+        give_trip(api, visitor, made(GivenTrip, {"assignee_id": form.whole("assignee_id"), "jobs": jobs}))
 
-def _give(api: Api, visitor: Visitor, device_id: str, plan: str, assignee_id: int) -> None:
-    found = list_due(api, visitor, device_id=device_id, limit=LISTED).items
-    order_id = next((one.order_id for one in found if one.plan == plan), None)
-    if order_id is None:
-        order_id = open_order(api, visitor, Response(), NewOrder(device_id=device_id, plan=plan)).id
-    assign(api, visitor, Response(), order_id, Assignment(assignee_id=assignee_id))
+    return done_or_told(give, "/maintenance", lambda told: _plan(request, api, visitor, complaint=told))
 
 
 @router.post("/maintenance")
-def order_service(
-    api: Parts, visitor: ForDesk, device_id: Annotated[str, Form(min_length=1, max_length=64)],
-    plan: Annotated[str, Form(max_length=40)] = SERVICE,
-) -> Response:  # fmt: skip
-    made = open_order(api, visitor, Response(), NewOrder(device_id=device_id, plan=plan))
-    return RedirectResponse(f"/maintenance/{made.id}", 303)
+def order_by_form(request: Request, api: Parts, visitor: ForDesk, form: Sent) -> Response:
+    try:
+        wanted = {"device_id": form.text("device_id"), "plan": form.text("plan") or SERVICE}
+        order = open_order(api, visitor, Response(), made(NewOrder, wanted))
+    except Problem as problem:
+        return _plan(request, api, visitor, complaint=complaint_of(problem))
+    return RedirectResponse(f"/maintenance/{order.id}", 303)
 
 
 @router.get("/maintenance/{order_id}")
@@ -235,86 +212,52 @@ def order_page(request: Request, api: Parts, visitor: ForStaff, order_id: OrderI
 
 
 @router.post("/maintenance/{order_id}/assign")
-def assign_by_form(
-    request: Request, api: Parts, visitor: ForDesk, order_id: OrderId,
-    assignee_id: Annotated[str, Form(pattern=r"^[0-9]{0,18}$")] = "",
-) -> Response:  # fmt: skip
-    body = Assignment(assignee_id=int(assignee_id) if assignee_id else None)
-    try:
-        assign(api, visitor, Response(), order_id, body)
-    except Problem as problem:
-        return _shown_again(request, api, visitor, order_id, problem)
-    return RedirectResponse(f"/maintenance/{order_id}", 303)
+def assign_by_form(request: Request, api: Parts, visitor: ForDesk, order_id: OrderId, form: Sent) -> Response:
+    def give() -> None:
+        assign(api, visitor, Response(), order_id, made(Assignment, {"assignee_id": form.whole("assignee_id")}))
+
+    return _done_or_told(request, api, visitor, order_id, give)
 
 
 @router.post("/maintenance/{order_id}/cancel")
-def cancel_by_form(
-    request: Request, api: Parts, visitor: ForDesk, order_id: OrderId,
-    reason: Annotated[str, Form(min_length=1, max_length=200)],
-) -> Response:  # fmt: skip
-    try:
-        cancel(api, visitor, Response(), order_id, CancelBody(reason=reason))
-    except Problem as problem:
-        return _shown_again(request, api, visitor, order_id, problem)
-    return RedirectResponse(f"/maintenance/{order_id}", 303)
+def cancel_by_form(request: Request, api: Parts, visitor: ForDesk, order_id: OrderId, form: Sent) -> Response:
+    def end() -> None:
+        cancel(api, visitor, Response(), order_id, made(CancelBody, {"reason": form.text("reason")}))
 
-
-async def filled(request: Request) -> dict[str, str]:
-    """The fields of a form whose names are not known beforehand."""
-    form = await request.form(max_fields=FORM_FIELDS)
-    return {name: value.strip() for name, value in form.items() if isinstance(value, str)}
+    return _done_or_told(request, api, visitor, order_id, end)
 
 
 @router.post("/maintenance/{order_id}/done")
-def finish_by_form(
-    request: Request,
-    api: Parts,
-    visitor: ForDoers,
-    order_id: OrderId,
-    given: Annotated[dict[str, str], Depends(filled)],
-) -> Response:
+def finish_by_form(request: Request, api: Parts, visitor: ForDoers, order_id: OrderId, form: Sent) -> Response:
     """The checklist as the page sends it: `result.CODE` and `note.CODE` of each thing."""
-    try:
-        finish_order(api, visitor, order_id, _done_body(given))
-    except Problem as problem:
-        return _shown_again(request, api, visitor, order_id, problem, given)
-    return RedirectResponse(f"/maintenance/{order_id}", 303)
+    return _done_or_told(
+        request, api, visitor, order_id, lambda: finish_order(api, visitor, order_id, _done_body(form))
+    )  # fmt: skip
 
 
-def _done_body(given: dict[str, str]) -> DoneBody:
+def _done_body(form: Form) -> DoneBody:
     """Raises the 422 Problem where something cannot be."""
+    codes = [name.removeprefix("result.") for name in form.fields if name.startswith("result.")]
     results = [
-        {"code": name.removeprefix("result."), "result": value, "note": given.get(f"note.{name[7:]}", "")}
-        for name, value in given.items() if name.startswith("result.")
+        {"code": code, "result": form.text(f"result.{code}"), "note": form.text(f"note.{code}")} for code in codes
     ]  # fmt: skip
-    parts = [" ".join(line.split()) for line in given.get("parts", "").splitlines() if line.strip()]
-    hours = given.get("meter_hours", "").replace(",", ".")
-    try:
-        return DoneBody.model_validate({
-            "results": results, "parts": parts, "note": given.get("note", ""), "meter_hours": hours or None,
-            "replaced": given.get("replaced") == "true",
-        })  # fmt: skip
-    except ValueError as error:
-        raise Problem(422, "The request is not valid", _said(error)) from error
+    at = {f"results.{n}.{name}": f"{name}.{code}" for n, code in enumerate(codes) for name in ("result", "note")}
+    return made(DoneBody, {
+        "results": results, "parts": form.lines("parts"), "note": form.text("note"),
+        "meter_hours": form.number("meter_hours"), "replaced": form.text("replaced") == "true",
+    }, at)  # fmt: skip
 
 
-def _said(error: ValueError) -> str:
-    errors: Sequence[dict[str, object]] = getattr(error, "errors", list)()
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in errors)[:500]  # type: ignore[call-overload]
-
-
-def _shown_again(
-    request: Request, api: Api, visitor: Visitor, order_id: int, problem: Problem, given: Mapping[str, str] = NOTHING
-) -> HTMLResponse:
-    """The order with what was wrong, and with what had been filled in."""
-    if problem.status not in (409, 422):
-        raise problem
-    return _show(request, api, visitor, order_id, problem.detail, problem.status, given)
+def _done_or_told(
+    request: Request, api: Api, visitor: Visitor, order_id: int, do: Callable[[], object]
+) -> Response:  # fmt: skip
+    return done_or_told(
+        do, f"/maintenance/{order_id}", lambda told: _show(request, api, visitor, order_id, told)
+    )  # fmt: skip
 
 
 def _show(
-    request: Request, api: Api, visitor: Visitor, order_id: int, complaint: str = "", status: int = 200,
-    given: Mapping[str, str] = NOTHING,
+    request: Request, api: Api, visitor: Visitor, order_id: int, complaint: Complaint | None = None
 ) -> HTMLResponse:  # fmt: skip
     order = order_shape(api, order_id)
     with api.reading() as connection:
@@ -322,8 +265,8 @@ def _show(
         due = [one for one in store.listed(connection, api.clock(), device_id=order.device_id, limit=LISTED)
                if one.plan == order.plan]  # fmt: skip
     return render(
-        request, "work_order.html", visitor=visitor, status=status, order=order, complaint=complaint, given=given,
-        technicians=technicians, due=due_shape(due[0], api.clock()) if due else None,
+        request, "work_order.html", visitor=visitor, order=order, complaint=complaint, technicians=technicians,
+        due=due_shape(due[0], api.clock()) if due else None,
         may_finish=visitor.role in DOERS and order.status == "open" and order.kind == "maintenance",
         may_direct=visitor.role in DESK and order.status == "open",
         found={one.code: one for one in order.results},
@@ -340,10 +283,11 @@ def end_by_form(api: Parts, visitor: ForStaff, feed_id: calendar.FeedId) -> Resp
 
 
 @router.post("/maintenance/calendars")
-def make_by_form(
-    request: Request, api: Parts, visitor: ForStaff, mine: Annotated[bool, Form()] = False,
-    site_id: Annotated[str, Form(pattern=r"^[0-9]{0,18}$")] = "",
-) -> Response:  # fmt: skip
+def make_by_form(request: Request, api: Parts, visitor: ForStaff, form: Sent) -> Response:
     """The address, shown once: it is not kept."""
-    made = calendar.make_feed(api, visitor, calendar.NewFeed(site_id=int(site_id) if site_id else None, mine=mine))
-    return render(request, "calendar_made.html", visitor=visitor, url=made.url, expires_at=made.expires_at)
+    try:
+        wish = made(calendar.NewFeed, {"site_id": form.whole("site_id"), "mine": form.text("mine") == "true"})
+        feed = calendar.make_feed(api, visitor, wish)
+    except Problem as problem:
+        return _plan(request, api, visitor, complaint=complaint_of(problem))
+    return render(request, "calendar_made.html", visitor=visitor, url=feed.url, expires_at=feed.expires_at)

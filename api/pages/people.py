@@ -12,16 +12,18 @@ from api.access import DESK, ForDesk, ForErasing, ForOffice
 from api.channels import list_channels
 from api.context import Api, Parts
 from api.hire import list_customers
-from api.labels import labels_of
+from api.labels import N_, labels_of
 from api.pages.account import CHANNELS, ROLES
 from api.pages.filling import (
     Complaint,
     Form,
     Sent,
+    Wrong,
     clock_of,
     complaint_of,
     date_input,
     done_or_told,
+    lines_sent,
     made,
     tag_in,
     words_for,
@@ -47,6 +49,7 @@ from api.registers import list_people
 from api.words import Words
 from api.zones import zones
 from monitor.desk.telling import shipped_policy
+from monitor.notify.channels import contact_address
 from monitor.store.access import Visitor
 from monitor.store.people import MAX_CONTACTS, MAX_PARTS
 
@@ -77,20 +80,19 @@ def add_person_by_form(request: Request, api: Parts, visitor: ForDesk, form: Sen
         body = made(NewPerson, {**given, "customer": form.text("customer") or None})
         added = people.add_person(api, visitor, Response(), body)
     except Problem as problem:
-        return _people_page(request, api, visitor, complaint_of(problem), form.fields)
+        return _people_page(request, api, visitor, complaint_of(problem))
     return RedirectResponse(f"/settings/people/{added.id}", 303)
 
 
 def _people_page(
-    request: Request, api: Api, visitor: Visitor, complaint: Complaint | None = None,
-    filled: Any = None, cursor: str | None = None,
-) -> HTMLResponse:  # fmt: skip
+    request: Request, api: Api, visitor: Visitor, complaint: Complaint | None = None, cursor: str | None = None
+) -> HTMLResponse:
     found = list_people(api, visitor, limit=MAX_ITEMS, cursor=cursor)
     now = api.clock()
     by_role = {role: [one for one in found.items if one.role == role and one.disabled_at is None] for role in ROLES}
     return render(
-        request, "settings_people.html", visitor=visitor, status=complaint.status if complaint else 200,
-        complaint=complaint, filled=filled or {}, by_role=by_role, roles=ROLES,
+        request, "settings_people.html", visitor=visitor,
+        complaint=complaint, by_role=by_role, roles=ROLES,
         given={role: ROLES[role] for role in people.ROLES_GIVEN.get(visitor.role, ())}, following=found.next,
         gone=[one for one in found.items if one.disabled_at is not None], soon_at=now + LAPSES_SOON_MS,
         may_change=visitor.role in DESK,
@@ -116,10 +118,25 @@ def set_contacts_by_form(
     def change() -> None:
         lines = [n for n in range(MAX_CONTACTS + MORE_CONTACTS) if form.text(f"address.{n}")]
         lines.sort(key=lambda n: (form.whole(f"order.{n}") or n + 1, n))
-        body = made(Contacts, {"contacts": [_contact(form, n) for n in lines]})
+        _check_addresses(form, lines)
+        at = {
+            f"contacts.{place}.{name}": f"{name}.{n}"
+            for place, n in enumerate(lines)
+            for name in ("channel", "address")
+        }
+        body = made(Contacts, {"contacts": [_contact(form, n) for n in lines]}, at)
         people.set_contacts(api, visitor, Response(), person_id, body, form.tag)
 
     return _changed(request, api, visitor, person_id, change, "contacts")
+
+
+def _check_addresses(form: Form, lines: Sequence[int]) -> None:
+    """Raises the 422 Problem that names the line; what an address may be is said by the channels alone."""
+    for n in lines:
+        try:
+            contact_address(form.text(f"channel.{n}"), form.text(f"address.{n}"))
+        except ValueError as error:
+            raise Problem(422, "The request is not valid", f"address.{n}: {error}") from error
 
 
 def _contact(form: Form, n: int) -> dict[str, Any]:
@@ -161,18 +178,28 @@ def _last_day(certificate: Any, form: Form) -> str:
 def set_hours_by_form(
     request: Request, api: Parts, visitor: ForDesk, person_id: PersonId, form: Sent
 ) -> Response:  # fmt: skip
-    """`from.DAY.N` and `until.DAY.N`: the spells of each weekday. Midnight ends a day."""
+    """`from.DAY.N` and `until.DAY.N`: the spells of each weekday; a line with nothing in it is none. Midnight ends a
+    day."""
 
     def change() -> None:
-        spells = [
-            {"weekday": day, "from_minute": from_minute, "until_minute": until_minute or 1440}
-            for day in WEEK for n in range(MAX_PARTS)
-            if (from_minute := form.minute(f"from.{day}.{n}")) is not None
-            and (until_minute := form.minute(f"until.{day}.{n}")) is not None
-        ]  # fmt: skip
+        days = weekdays(words_for(request))
+        spells = [spell for day in WEEK for n in range(MAX_PARTS) if (spell := _spell(form, day, n, days[day]))]
         people.set_hours(api, visitor, Response(), person_id, made(Hours, {"hours": spells}), form.tag)
 
     return _changed(request, api, visitor, person_id, change, "hours")
+
+
+def _spell(form: Form, day: int, n: int, name: str) -> dict[str, int] | None:
+    """A line of working hours. Raises the 422 Problem where only one half of it is filled in."""
+    begins, ends = f"from.{day}.{n}", f"until.{day}.{n}"
+    from_minute, until_minute = form.minute(begins), form.minute(ends)
+    if from_minute is None and until_minute is None:
+        return None
+    if from_minute is None:
+        raise Wrong(begins, N_("%(weekday)s, line %(line)s: when does it begin?"), weekday=name, line=n + 1)
+    if until_minute is None:
+        raise Wrong(ends, N_("%(weekday)s, line %(line)s: when does it end?"), weekday=name, line=n + 1)
+    return {"weekday": day, "from_minute": from_minute, "until_minute": until_minute or 1440}
 
 
 @router.post("/settings/people/{person_id}/home")
@@ -240,23 +267,30 @@ def _person_page(
     words, now = words_for(request), api.clock()
     labels = labels_of(request, words.lang)
     ways = list_channels(api, visitor).channels if visitor.role in DESK else []
+    spells = {day: [one for one in person.hours if one.weekday == day] for day in WEEK}
     return render(
-        request, "settings_person.html", visitor=visitor, status=complaint.status if complaint else 200,
+        request, "settings_person.html", visitor=visitor,
         complaint=complaint, person=person, seen=tag_in(kept),
         may_change=visitor.role in DESK and person.disabled_at is None,
         may_erase=may_erase(visitor, person) and person.erased_at is None,
         hears=[labels.notice_kind(one) for one in person.hears],
-        roles=ROLES, channels=CHANNELS, ways=ways, lines=_lines(person), weekdays=weekdays(words),
-        spells={day: [one for one in person.hours if one.weekday == day] for day in WEEK},
+        roles=ROLES, channels=CHANNELS, ways=ways, lines=_lines(request, person), weekdays=weekdays(words),
+        spells=spells, spell_lines={day: _spell_lines(request, day, len(some)) for day, some in spells.items()},
         models=_models(api, person), soon_at=now + LAPSES_SOON_MS, daily=clock_of(shipped_policy().daily_at_min),
         zones=zones(words.lang, now), company_zone=api.timezone, clock_of=clock_of,
         last_day=lambda at: date_input(at - 1, words.zone),
     )  # fmt: skip
 
 
-def _lines(person: PersonDetail) -> int:
+def _lines(request: Request, person: PersonDetail) -> int:
     """How many lines the form for contacts has."""
-    return min(len(person.contacts) + MORE_CONTACTS, MAX_CONTACTS)
+    there = min(len(person.contacts) + MORE_CONTACTS, MAX_CONTACTS)
+    return max(there, min(lines_sent(request, "address."), MAX_CONTACTS + MORE_CONTACTS))
+
+
+def _spell_lines(request: Request, day: int, there: int) -> int:
+    """How many lines of working hours the form has for a weekday."""
+    return min(max(there + 1, lines_sent(request, f"from.{day}.")), MAX_PARTS)
 
 
 def _models(api: Api, person: PersonDetail) -> dict[str, Any]:

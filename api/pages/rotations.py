@@ -108,7 +108,7 @@ def _page(request: Request, api: Api, visitor: Visitor, complaint: Complaint | N
         staff = [row for row in queries.people(connection, after=0, limit=PEOPLE)
                  if row.role != "customer" and row.disabled_at is None]  # fmt: skip
     return render(
-        request, "settings_rotations.html", visitor=visitor, status=complaint.status if complaint else 200,
+        request, "settings_rotations.html", visitor=visitor,
         complaint=complaint, rotations=lasting, days=list(_days(lasting, spells, now, words.zone)), staff=staff,
         names={row.id: row.name for row in staff}, on_call=[one for one in spells if one.from_at <= now < one.until_at],
         may_change=visitor.role in DESK, weekdays=weekdays(words), clock_of=clock_of, shifts=SHIFTS, turns=TURNS,

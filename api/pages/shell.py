@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from api.access import OFFICE, STAFF
 from api.context import Api, api_of
 from api.labels import N_, Labels
+from api.pages.filling import Complaint, shown_again
 from api.words import LANG_COOKIE, wanted_lang, words_of
 from monitor.store import queries
 from monitor.store.access import Role, Visitor
@@ -72,8 +73,13 @@ def pages() -> APIRouter:
 def render(
     request: Request, template: str, *, visitor: Visitor | None = None, status: int = 200, **known: object
 ) -> HTMLResponse:
-    """Answer by a page in the reader's language."""
-    return _answer(request, _html(request, template, visitor, known), status)
+    """Answer by a page in the reader's language; where it shows a `complaint`, with its status, and with the form as it
+    was sent."""
+    html = _html(request, template, visitor, known)
+    complaint = known.get("complaint")
+    if isinstance(complaint, Complaint):
+        return _answer(request, shown_again(request, html, complaint), complaint.status)
+    return _answer(request, html, status)
 
 
 def render_shared(

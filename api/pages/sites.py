@@ -1,6 +1,5 @@
 """The places where machines stand."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
@@ -36,7 +35,7 @@ def add_site_by_form(request: Request, api: Parts, visitor: ForDesk, form: Sent)
         body = made(NewSite, {"name": form.text("name"), **_given(form)})
         site = hire.add_site(api, visitor, Response(), body)
     except Problem as problem:
-        return _sites_page(request, api, visitor, complaint_of(problem), form.fields)
+        return _sites_page(request, api, visitor, complaint_of(problem))
     return RedirectResponse(f"/settings/sites/{site.id}", 303)
 
 
@@ -62,15 +61,14 @@ def _given(form: Form) -> dict[str, Any]:
 
 
 def _sites_page(
-    request: Request, api: Api, visitor: Visitor, complaint: Complaint | None = None,
-    filled: Mapping[str, str] | None = None, cursor: str | None = None,
-) -> HTMLResponse:  # fmt: skip
+    request: Request, api: Api, visitor: Visitor, complaint: Complaint | None = None, cursor: str | None = None
+) -> HTMLResponse:
     found = list_sites(api, visitor, limit=SHOWN, cursor=cursor)
     with api.reading() as connection:
         machines = settings.machines_by_site(connection)
     return render(
-        request, "settings_sites.html", visitor=visitor, status=complaint.status if complaint else 200,
-        complaint=complaint, filled=filled or {}, sites=found.items, following=found.next, machines=machines,
+        request, "settings_sites.html", visitor=visitor,
+        complaint=complaint, sites=found.items, following=found.next, machines=machines,
         may_change=visitor.role in DESK, **_zones(request, api),
     )  # fmt: skip
 
@@ -83,7 +81,7 @@ def _site_page(
     with api.reading() as connection:
         machines = settings.machines_by_site(connection).get(site_id, 0)
     return render(
-        request, "settings_site.html", visitor=visitor, status=complaint.status if complaint else 200,
+        request, "settings_site.html", visitor=visitor,
         complaint=complaint, site=site, seen=tag_in(kept), machines=machines, may_change=visitor.role in DESK,
         **_zones(request, api),
     )  # fmt: skip

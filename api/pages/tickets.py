@@ -1,13 +1,10 @@
 """The tickets: those that press, one with its whole course, and the next step with it."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from typing import Annotated
 
-from fastapi import Form, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import ConfigDict, Field, ValidationError
 
 from api import commands, satisfaction, tickets
 from api.access import DESK, DOERS, STAFF, ForAll, ForDoers
@@ -16,16 +13,17 @@ from api.devices import HOUR_MS
 from api.drawing import views
 from api.labels import N_, labels_of
 from api.pages.course import course
-from api.pages.dispatch import Typed, show_dispatch
-from api.pages.filling import local_input
+from api.pages.dispatch import show_dispatch
+from api.pages.filling import Complaint, Form, Sent, Wrong, complaint_of, local_input, made, words_for
 from api.pages.narrowing import Asked, facets, shown, unassigned, whose_facet
+from api.pages.refused import NO_SUCH_CHOICE
 from api.pages.shell import pages, render
 from api.pages.ticking import OPEN_SHOWN, TO_SEND, ticking
 from api.problems import Problem, is_api
-from api.shapes import Act, Given, ReportBody
+from api.shapes import Act, ReportBody
 from api.words import wanted_lang
 from monitor.desk.choices import LISTS
-from monitor.desk.tickets import Outcome, Status, Verb
+from monitor.desk.tickets import Status, Verb
 from monitor.store import cases, queries
 from monitor.store.access import Role, Visitor
 
@@ -45,73 +43,29 @@ FOLDED = (Verb.RESOLVE, Verb.PAUSE, Verb.CANCEL, Verb.MERGE, Verb.LINK, Verb.COR
 """Steps that need to be told something, or are seldom taken: each is a fold with a form of its own."""
 MACHINES_OFFERED = 2_000
 PAST_SHOWN = 50
-LOCAL_TIME = r"^(\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?)?$"
-"""What a form's field for date and time sends; empty where it was left alone."""
-OF_PAGE = {"parts", "wait_h", "until", "visit", "agreed"}
-"""Fields of the form that the API knows by other names."""
+WAITS_H = (1, 2, 4, 8, 24, 48, 168)
+"""For so many hours a ticket is set to wait; any other time is said by its day."""
+AS_TYPED = ("note", "reason", "cause", "action", "borne_by", "outcome")
 
 
-class StepForm(Given):
-    """A step as the ticket's page sends it."""
-
-    model_config = ConfigDict(extra="ignore")
-    in_lines = frozenset({"note", "parts"})
-
-    technician_id: int | None = Field(None, ge=1, lt=2**63)
-    note: str = Field("", max_length=2000)
-    reason: str = Field("", max_length=40)
-    wait_h: Literal["", "1", "2", "4", "8", "24", "48", "168"] = ""
-    until: str = Field("", pattern=LOCAL_TIME)
-    visit: str = Field("", pattern=LOCAL_TIME)
-    agreed: bool = False
-    other_id: int | None = Field(None, ge=1, lt=2**63)
-    cause: str = Field("", max_length=40)
-    action: str = Field("", max_length=40)
-    borne_by: str = Field("", max_length=40)
-    parts: str = Field("", max_length=4000)
-    outcome: Outcome | None = None
-
-    def act(self, verb: Verb, now: int, zone: ZoneInfo) -> Act:
-        """The same, as the API knows it; times are those of the reader's zone. Raises the 422 Problem where a part's
-        name is too long, or a time lies beyond all plans."""
-        # One form holds several buttons, and the technician in it is for those that send somebody.
-        sends = verb in (Verb.DISPATCH, Verb.ACCEPT)
-        parts = [" ".join(line.split()) for line in self.parts.splitlines() if line.strip()]
-        if len(parts) > 50 or any(len(part) > 120 for part in parts):
-            raise Problem(422, "The request is not valid", "parts: at most 50, each of at most 120 characters")
-        # A date says more than a number of hours.
-        until_at = (
-            local_ms(self.until, zone) if self.until else now + int(self.wait_h) * HOUR_MS if self.wait_h else None
-        )
-        rest = self.model_dump(exclude=OF_PAGE if sends else OF_PAGE | {"technician_id"})
-        try:
-            return Act(parts=parts, until_at=until_at, visit_at=local_ms(self.visit, zone) if sends else None, **rest)
-        except ValidationError as wrong:
-            first = wrong.errors()[0]
-            raise Problem(422, "The request is not valid", f"{first['loc'][0]}: {first['msg']}") from wrong
+def act_of(form: Form, verb: Verb, now: int) -> Act:
+    """A step as a page's form sends it, as the API knows it. Raises the 422 Problem where something cannot be."""
+    # One form holds several buttons, and the technician in it is for those that send somebody.
+    sends = verb in (Verb.DISPATCH, Verb.ACCEPT)
+    given = {name: form.text(name) for name in AS_TYPED if form.text(name)}
+    return made(Act, {
+        **given, "parts": form.lines("parts"), "until_at": _until(form, now), "other_id": form.whole("other_id"),
+        "technician_id": form.whole("technician_id") if sends else None,
+        "visit_at": form.moment("visit") if sends else None,
+    })  # fmt: skip
 
 
-def local_ms(text: str, zone: ZoneInfo) -> int | None:
-    """A moment as a form's field for date and time writes it, in the reader's zone. Raises the 422 Problem where the
-    calendar has no such moment."""
-    if not text:
-        return None
-    try:
-        return round(datetime.fromisoformat(text).replace(tzinfo=zone).timestamp() * 1000)
-    except (ValueError, OverflowError) as error:
-        raise Problem(422, "The request is not valid", f"{text[:16]}: there is no such date and time") from error
-
-
-class NewTicketForm(Given):
-    """What somebody told the office, as the page sends it."""
-
-    in_lines = frozenset({"text"})
-
-    device_id: str = Field("", max_length=64)
-    text: str = Field("", max_length=4000)
-    stopped: bool = False
-    origin: Literal["phone", "office"] = "phone"
-    reported_by: str = Field("", max_length=200)
+def _until(form: Form, now: int) -> int | None:
+    """Until when it waits: a day says more than a number of hours."""
+    wait_h = form.whole("wait_h")
+    if wait_h not in (None, *WAITS_H):
+        raise Wrong("wait_h", NO_SUCH_CHOICE)
+    return form.moment("until") or (now + wait_h * HOUR_MS if wait_h else None)
 
 
 @router.get("/tickets")
@@ -148,36 +102,40 @@ def tickets_page(
 def new_ticket_page(
     request: Request, api: Parts, visitor: ForDoers, device: Annotated[str, Query(max_length=64)] = ""
 ) -> HTMLResponse:
-    return _new_ticket_page(request, api, visitor, NewTicketForm(device_id=device))
+    return _new_ticket_page(request, api, visitor, device)
 
 
 @router.post("/tickets/new")
-def open_ticket(
-    request: Request, api: Parts, visitor: ForDoers, form: Annotated[NewTicketForm, Form()]
-) -> Response:  # fmt: skip
+def open_ticket(request: Request, api: Parts, visitor: ForDoers, form: Sent) -> Response:
     """Open the ticket, or join the machine's, and show it."""
+    given = {name: form.text(name) for name in ("device_id", "text", "reported_by")}
     try:
-        body = ReportBody(**{**form.model_dump(), "device_id": form.device_id.strip(), "text": form.text.strip()})
+        origin, stopped = form.text("origin") or "phone", form.text("stopped") == "true"
+        body = made(ReportBody, {**given, "origin": origin, "stopped": stopped})
         ticket_id = tickets.report(request, api, visitor, body).id
-    except ValidationError:
-        return _new_ticket_page(request, api, visitor, form, N_("Name the machine, and say what is wrong with it."))
     except Problem as problem:
-        if problem.status != 404:
-            raise
-        return _new_ticket_page(request, api, visitor, form, N_("There is no such machine."))
+        missing = not (given["device_id"] and given["text"])
+        said = N_("Name the machine, and say what is wrong with it.") if missing else ""
+        complaint = _of_new(problem, words_for(request).say(said) if said else "")
+        return _new_ticket_page(request, api, visitor, given["device_id"], complaint)
     return RedirectResponse(f"/tickets/{ticket_id}", 303)
 
 
+def _of_new(problem: Problem, said: str) -> Complaint:
+    """That there is no such machine is a slip of whoever typed its name, and no page that is not there."""
+    if problem.status == 404:
+        problem = Wrong("device_id", N_("There is no such machine."))
+    return complaint_of(problem, said)
+
+
 def _new_ticket_page(
-    request: Request, api: Api, visitor: Visitor, form: NewTicketForm, complaint: str = ""
-) -> HTMLResponse:  # fmt: skip
+    request: Request, api: Api, visitor: Visitor, device_id: str, complaint: Complaint | None = None
+) -> HTMLResponse:
     with api.reading() as connection:
         machines = queries.devices(connection, api.scope(visitor), limit=MACHINES_OFFERED)
-    words = labels_of(request, wanted_lang(request, api.lang)).words
     return render(
-        request, "ticket_new.html", visitor=visitor, status=422 if complaint else 200, form=form, machines=machines,
-        complaint=words.say(complaint) if complaint else "",
-    )  # fmt: skip
+        request, "ticket_new.html", visitor=visitor, device_id=device_id, machines=machines, complaint=complaint
+    )
 
 
 @router.get("/tickets/{ticket_id}")
@@ -192,26 +150,30 @@ def ticket_step(
     visitor: ForDoers,
     ticket_id: tickets.TicketId,
     verb: Verb,
-    form: Annotated[StepForm, Form()],
+    form: Sent,
 ) -> Response:
     """Take the step and show the ticket again; a step that is no longer possible, or lacks something, is explained
     where it was asked for."""
     # Who has said yes already need not be asked.
-    taken = Verb.ACCEPT if verb is Verb.DISPATCH and form.agreed else verb
-    zone = labels_of(request, wanted_lang(request, api.lang)).words.zone
+    taken = Verb.ACCEPT if verb is Verb.DISPATCH and form.text("agreed") else verb
     try:
-        tickets.take_step(api, visitor, ticket_id, taken, form.act(taken, api.clock(), zone))
+        tickets.take_step(api, visitor, ticket_id, taken, act_of(form, taken, api.clock()))
     except Problem as problem:
-        if problem.status not in (409, 422) or is_api(request):
+        if is_api(request):
             raise
-        # Whom to send is asked for in the page's own words; the other fields are required by the form itself.
-        sends_nobody = taken in (Verb.DISPATCH, Verb.ACCEPT) and form.technician_id is None
-        complaint = problem.detail if problem.status == 422 and not sends_nobody else ""
-        if verb is Verb.DISPATCH and complaint and visitor.role in DESK:
-            typed = Typed(form.note, form.visit, form.agreed)
-            return show_dispatch(request, api, visitor, ticket_id, typed, complaint)
-        return show_ticket(request, api, visitor, ticket_id, refused=taken, complaint=complaint)
+        complaint = complaint_of(problem, _why_not(request, api, visitor, ticket_id, problem))
+        show = show_dispatch if verb is Verb.DISPATCH and visitor.role in DESK else show_ticket
+        return show(request, api, visitor, ticket_id, complaint)
     return RedirectResponse(f"/tickets/{ticket_id}", 303)
+
+
+def _why_not(request: Request, api: Api, visitor: Visitor, ticket_id: int, problem: Problem) -> str:
+    """Why a step is not possible as the ticket stands, and which are; '' where the problem says it better."""
+    if problem.status != 409:
+        return ""
+    labels = labels_of(request, wanted_lang(request, api.lang))
+    ticket, _ = tickets.ticket_detail(api, visitor, ticket_id, labels, with_readings=False)
+    return labels.refusal(ticket.status, ticket.allowed)
 
 
 @dataclass(frozen=True)
@@ -243,8 +205,8 @@ def ways_of(status: str, allowed: list[str], forward: str, *, may_send: bool) ->
 
 
 def show_ticket(
-    request: Request, api: Api, visitor: Visitor, ticket_id: int, refused: Verb | None = None, complaint: str = ""
-) -> HTMLResponse:  # fmt: skip
+    request: Request, api: Api, visitor: Visitor, ticket_id: int, complaint: Complaint | None = None
+) -> HTMLResponse:
     """The ticket; where a step with it was refused, with the reason."""
     labels = labels_of(request, wanted_lang(request, api.lang))
     ticket, found = tickets.ticket_detail(api, visitor, ticket_id, labels, with_readings=False)
@@ -263,11 +225,9 @@ def show_ticket(
         request,
         "ticket.html",
         visitor=visitor,
-        status=422 if complaint else 409 if refused else 200,
         ticket=ticket,
         views=[view for view in views(found) if view.drawings] if found else [],
         technicians=technicians,
-        refused=refused,
         complaint=complaint,
         choices=lists,
         chosen=chosen,

@@ -4,7 +4,7 @@ What is due follows from plans, meters, orders and faults (monitor/fleet/mainten
 reckoned anew when its time comes or something happened. So a tick after a crash finds what the one before would have.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -272,25 +272,56 @@ class Upkeep:
         with self.desk.database.begin() as connection:
             machine = self._machine(connection, device_id)
             plan = self._plan(connection, machine, plan_code) if plan_code else Plan("by_hand", title, title)
-            values = _order(device_id, plan, "by_hand", due_at, actor, now) | {"plan": plan_code}
-            order_id = store.insert_order(connection, **values)
-            self._note(connection, "work_order_opened", order_id, device_id, actor, now,
-                       after={"device_id": device_id, "plan": plan_code, "due_at": due_at})  # fmt: skip
+            return self._open(connection, device_id, plan, plan_code, due_at, actor, now)
+
+    def _open(
+        self, connection: Connection, device_id: str, plan: Plan, code: str, due_at: int, actor: str, now: int
+    ) -> int:  # fmt: skip
+        values = _order(device_id, plan, "by_hand", due_at, actor, now) | {"plan": code}
+        order_id = store.insert_order(connection, **values)
+        self._note(connection, "work_order_opened", order_id, device_id, actor, now,
+                   after={"device_id": device_id, "plan": code, "due_at": due_at})  # fmt: skip
+        return order_id
+
+    def give_trip(self, jobs: Collection[tuple[str, str]], person_id: int, actor: str, now: int) -> list[int]:
+        """All these (machine, plan) are one person's to do, or none is; what has no order yet gets one that is due now.
+        Answers the orders. Raises LookupError, Refused, or Conflict where somebody else was given one of them."""
+        with self.desk.database.begin() as connection:
+            # Machines before orders, and always in the same order (PostgreSQL).
+            wanted = sorted(set(jobs))
+            machines = {device_id: self._machine(connection, device_id) for device_id, _ in wanted}
+            return [self._give(connection, machines[device_id], code, person_id, actor, now)
+                    for device_id, code in wanted]  # fmt: skip
+
+    def _give(
+        self, connection: Connection, machine: store.Row, code: str, person_id: int, actor: str, now: int
+    ) -> int:  # fmt: skip
+        device_id = machine.device_id
+        order_id = store.open_order(connection, device_id, code)
+        if order_id is None:
+            plan = self._plan(connection, machine, code)
+            order_id = self._open(connection, device_id, plan, code, now, actor, now)
+        row = self._open_order(connection, order_id, None)
+        if row.assignee_id not in (None, person_id):
+            raise Conflict(f"work order {order_id} on {device_id} was given to somebody else")
+        self._assign(connection, row, person_id, actor, now)
         return order_id
 
     def assign(self, order_id: int, person_id: int | None, actor: str, now: int, *, seen: str | None = None) -> None:
         """Somebody is to do it (P1: who is certified for the model); None: nobody any more."""
         with self.desk.database.begin() as connection:
-            row = self._open_order(connection, order_id, seen)
-            if person_id == row.assignee_id:
-                return
-            if person_id is not None:
-                self._check_can_do(connection, row, person_id, now)
-            store.save_order(connection, row, assignee_id=person_id, recorded_at=now)
-            if person_id is not None:
-                self._tell_assigned(connection, row, person_id, now)
-            self._note(connection, "work_order_assigned", order_id, row.device_id, actor, now,
-                       {"assignee_id": row.assignee_id}, {"assignee_id": person_id})  # fmt: skip
+            self._assign(connection, self._open_order(connection, order_id, seen), person_id, actor, now)
+
+    def _assign(self, connection: Connection, row: store.Row, person_id: int | None, actor: str, now: int) -> None:
+        if person_id == row.assignee_id:
+            return
+        if person_id is not None:
+            self._check_can_do(connection, row, person_id, now)
+        store.save_order(connection, row, assignee_id=person_id, recorded_at=now)
+        if person_id is not None:
+            self._tell_assigned(connection, row, person_id, now)
+        self._note(connection, "work_order_assigned", row.id, row.device_id, actor, now,
+                   {"assignee_id": row.assignee_id}, {"assignee_id": person_id})  # fmt: skip
 
     def finish(
         self, order_id: int, done: Done, actor: str, now: int, *, by: int | None = None, seen: str | None = None
