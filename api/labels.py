@@ -8,7 +8,7 @@ from fastapi import Request
 from pydantic import JsonValue
 
 from api.context import api_of
-from api.shapes import TicketShape
+from api.shapes import StepShape, TicketShape
 from api.words import NOTHING, Words, words_of
 from monitor.desk.explain import Case, Clue
 from monitor.desk.notices import headline, sensor_title
@@ -788,6 +788,12 @@ class Labels:
     def done(self, code: str) -> str:
         """A step in a ticket's course."""
         return self._of(DONE if code in DONE else VERBS, code)
+
+    def step_told(self, step: StepShape) -> str:
+        """A step in a few words: what, by whom, when."""
+        what = self.colon(self.done(step.event), step.technician_name or "")
+        by = (step.actor_name or self.actor(step.actor), self.words.moment(step.recorded_at))
+        return f"{what} ({self.listed(filter(None, by))})"
 
     def actor(self, code: str) -> str:
         """Who took a step; empty where the step itself says so."""

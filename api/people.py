@@ -1,6 +1,6 @@
 """The people who carry tickets: what they may work on, when they are there, how they are reached, who is on call."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
@@ -107,6 +107,7 @@ class RotationShape(Shape):
     starts_at: Moment
     ends_at: Moment | None
     overrides: list[OverrideShape]
+    tag: str = Field(description="What an If-Match may name.")
 
 
 class OnCallShape(BaseModel):
@@ -373,13 +374,26 @@ def list_rotations(api: Parts, _: ForStaff) -> Page[RotationShape]:
     with api.reading() as connection:
         rows = people.rotation_rows(connection)
         overrides = people.override_rows(connection, [row.id for row in rows])
-    items = [
-        RotationShape.model_validate({
-            **row._mapping, "overrides": [one for one in overrides if one.rotation_id == row.id]
-        })
-        for row in rows
-    ]  # fmt: skip
+    items = [_rotation_shape(row, [one for one in overrides if one.rotation_id == row.id]) for row in rows]
     return Page(items=items, next=None)
+
+
+@router.get("/rotations/{rotation_id}", responses=documented(401, 403, 404))
+def one_rotation(api: Parts, _: ForStaff, response: Response, rotation_id: RotationId) -> RotationShape:
+    """One rotation, with the ETag that a change may name."""
+    with api.reading() as connection:
+        row = people.rotation_row(connection, rotation_id)
+        overrides = people.override_rows(connection, [rotation_id])
+    if row is None:
+        raise not_found("rotation")
+    shape = _rotation_shape(row, overrides)
+    give_tag(response, shape.tag)
+    return shape
+
+
+def _rotation_shape(row: people.Row, overrides: Sequence[people.Row]) -> RotationShape:
+    tag = people.rotation_tag(row, overrides)
+    return RotationShape.model_validate({**row._mapping, "overrides": overrides, "tag": tag})
 
 
 @router.post("/rotations", status_code=201, responses=documented(401, 403, 422))
@@ -396,29 +410,37 @@ def add_rotation(api: Parts, visitor: ForDesk, body: NewRotation) -> Page[Rotati
     return list_rotations(api, visitor)
 
 
-@router.post("/rotations/{rotation_id}/end", responses=documented(401, 403, 404, 422))
-def end_rotation(api: Parts, visitor: ForDesk, rotation_id: RotationId) -> Page[RotationShape]:
+@router.post("/rotations/{rotation_id}/end", responses=documented(401, 403, 404, 412, 422))
+def end_rotation(
+    api: Parts, visitor: ForDesk, rotation_id: RotationId, if_match: IfMatch = None
+) -> Page[RotationShape]:  # fmt: skip
     """Nobody takes turns in it from now on."""
     with refusals_told("rotation"):
-        People(api.database, visitor.actor).end_rotation(rotation_id, api.clock())
+        People(api.database, visitor.actor).end_rotation(rotation_id, api.clock(), seen=seen_tag(if_match))
     return list_rotations(api, visitor)
 
 
-@router.post("/rotations/{rotation_id}/overrides", status_code=201, responses=documented(401, 403, 404, 422))
-def override(api: Parts, visitor: ForDesk, rotation_id: RotationId, body: NewOverride) -> Page[RotationShape]:
+@router.post("/rotations/{rotation_id}/overrides", status_code=201, responses=documented(401, 403, 404, 412, 422))
+def override(
+    api: Parts, visitor: ForDesk, rotation_id: RotationId, body: NewOverride, if_match: IfMatch = None
+) -> Page[RotationShape]:
     """Somebody else takes a shift, or a part of it."""
     with refusals_told("rotation"):
         People(api.database, visitor.actor).override(
-            rotation_id, body.person_id, body.from_at, body.until_at, api.clock()
+            rotation_id, body.person_id, body.from_at, body.until_at, api.clock(), seen=seen_tag(if_match)
         )
     return list_rotations(api, visitor)
 
 
-@router.post("/rotations/{rotation_id}/overrides/{part_id}/remove", responses=documented(401, 403, 404, 422))
-def remove_override(api: Parts, visitor: ForDesk, rotation_id: RotationId, part_id: PartId) -> Page[RotationShape]:
+@router.post("/rotations/{rotation_id}/overrides/{part_id}/remove", responses=documented(401, 403, 404, 412, 422))
+def remove_override(
+    api: Parts, visitor: ForDesk, rotation_id: RotationId, part_id: PartId, if_match: IfMatch = None
+) -> Page[RotationShape]:
     """The rotation goes on as it would have."""
     with refusals_told("override"):
-        People(api.database, visitor.actor).remove_override(rotation_id, part_id, api.clock())
+        People(api.database, visitor.actor).remove_override(
+            rotation_id, part_id, api.clock(), seen=seen_tag(if_match)
+        )  # fmt: skip
     return list_rotations(api, visitor)
 
 

@@ -215,13 +215,13 @@ def act(
 
     A technician takes their own tickets, or accepts one that nobody has.
     """
-    take_step(api, visitor, ticket_id, verb, body or Act(), _revision(if_match))
+    take_step(api, visitor, ticket_id, verb, body or Act(), revision_of(if_match))
     detail = ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=False)[0]
     give_tag(response, detail.revision)
     return detail
 
 
-def _revision(if_match: str | None) -> int | None:
+def revision_of(if_match: str | None) -> int | None:
     """The revision that an If-Match names; None: any will do."""
     given = seen_tag(if_match)
     if given is None:

@@ -172,6 +172,7 @@ MATRIX: list[tuple[str, str, str, set[Role]]] = [
     ("POST", "/api/v1/people/{person_id}/erase", "/api/v1/people/999/erase", ERASERS),
     ("POST", "/api/v1/customers/{customer_id}/erase", "/api/v1/customers/999/erase", ERASERS),
     ("GET", "/api/v1/rotations", "/api/v1/rotations", STAFF),
+    ("GET", "/api/v1/rotations/{rotation_id}", "/api/v1/rotations/1", STAFF),
     ("POST", "/api/v1/rotations", "/api/v1/rotations", DESK),
     ("POST", "/api/v1/rotations/{rotation_id}/end", "/api/v1/rotations/999/end", DESK),
     ("POST", "/api/v1/rotations/{rotation_id}/overrides", "/api/v1/rotations/999/overrides", DESK),

@@ -4,6 +4,7 @@ language."""
 import html
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from api.pages.refilling import Refusal, refilled
 from api.pages.refused import in_words
 from api.words import words_in
+from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import DAY, World, furnish, world
 from tests.test_pages_tickets import signed_in
@@ -71,7 +73,7 @@ def folds(text: str, action: str) -> list[str]:
 # --- the form again ------------------------------------------------------------------------------------------------
 
 PAGE = """<p class="refusal" role="alert">No.</p>
-<details class="step"><summary>a</summary><form method="post" action="/a">
+<details class="step"><summary>a</summary><form method="post" action="/a" data-edits>
 <input type="hidden" name="seen" value="new"><input type="hidden" name="n" value="1">
 <label>Name <input name="name" value="kept" required></label>
 <label><input type="checkbox" name="on" value="true" checked> On</label>
@@ -107,7 +109,7 @@ def test_a_form_is_filled_in_as_it_was_sent() -> None:
 
 def test_what_somebody_else_wrote_stands_beside_what_was_typed() -> None:
     sent = {"n": ["1"], "seen": ["old"], "name": ["mine"], "zone": ["C"], "text": ["old"], "turn": ["1", "1"]}
-    shown = refilled(PAGE, "/a", sent, Refusal("", newer="Now: %(now)s", yes="yes", no="no"))
+    shown = refilled(PAGE, "/a", sent, Refusal("", stale=True, newer="Now: %(now)s", yes="yes", no="no"))
     assert re.findall(r'<small class="newer">([^<]*)</small>', shown) == ["Now: kept", "Now: yes", "Now: A &amp; B"]
     assert '<input type="hidden" name="seen" value="new">' in shown, "who is shown it has seen it"
 
@@ -270,3 +272,107 @@ def test_customers(company: World) -> None:
         assert "checked" in field(text, "/mine", "stopped")
         assert '<small class="wrong">' in field(text, "/mine", "text")
         refused(anna, "/mine", device_id="gen-a", text="x" * 4001)
+
+
+# --- two at once ---------------------------------------------------------------------------------------------------
+
+
+def seen(text: str, action: str) -> dict[str, str]:
+    """The hidden fields by which a form says what was read."""
+    form = text[text.index(f'action="{action}"') :].partition("</form>")[0]
+    return dict(re.findall(r'type="hidden" name="(seen|read_at)" value="([^"]*)"', form))
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path, at=NOW) as company:
+        furnish(company, readings=False)
+        yield company
+
+
+def test_two_dispatchers_do_not_overwrite_each_other(fresh: World) -> None:
+    with signed_in(fresh, Role.OPS, OLGA) as ops:
+        read = seen(ops.get("/tickets/1").text, "/tickets/1/verify")
+        asked = seen(ops.get("/tickets/1/dispatch").text, "/tickets/1/dispatch")
+        fresh.at = NOW + 1000
+        ops.post("/api/v1/tickets/1/dispatch", json={"technician_id": WEBER})
+        sent = refused(ops, "/tickets/1/dispatch", 412, technician_id=str(TANG), note="by the north gate", **asked)
+        assert "Weber" in sent.partition('class="refusal" role="alert"')[2].partition("</p>")[0]
+        assert ops.get("/api/v1/tickets/1").json()["technician_id"] == WEBER
+        text = refused(ops, "/tickets/1/cancel", 412, reason="ordinary_operation", note="it was a drill", **read)
+        assert 'value="it was a drill"' in field(text, "/tickets/1/cancel", "note")
+        assert "newer" not in text, "a note is no change of what is kept"
+        again = seen(text, "/tickets/1/cancel")
+        assert again != read, "they have seen it now"
+        answer = ops.post("/tickets/1/cancel", data={"reason": "ordinary_operation", **again})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/tickets/1")
+
+
+def test_a_form_that_lacks_something_still_says_what_was_read(fresh: World) -> None:
+    with signed_in(fresh, Role.OPS, OLGA) as ops:
+        read = seen(ops.get("/tickets/1").text, "/tickets/1/pause")
+        ops.post("/api/v1/tickets/1/verify", json={"note": "hot"})
+        text = refused(ops, "/tickets/1/pause", reason="parts", until="no time", **read)
+        assert seen(text, "/tickets/1/pause") == read
+        assert ops.post("/tickets/1/pause", data={"reason": "parts", **read}).status_code == 412
+
+
+def test_a_work_order_is_not_overwritten(fresh: World) -> None:
+    fresh.api.desk.upkeep.tick(NOW)
+    with signed_in(fresh, Role.OPS, OLGA) as ops:
+        order = ops.post("/api/v1/maintenance", json={"device_id": "gen-yard", "plan": "service"}).json()
+        path = f"/maintenance/{order['id']}"
+        read = seen(ops.get(path).text, f"{path}/assign")
+        ops.post(f"/api/v1{path}/assign", json={"assignee_id": WEBER})
+        text = refused(ops, f"{path}/assign", 412, assignee_id=str(TANG), **read)
+        assert "Weber" in text.partition('role="alert"')[2].partition("</p>")[0]
+        assert f'<option value="{TANG}" selected>' in field(text, f"{path}/assign", "assignee_id")
+        assert ops.get(f"/api/v1{path}").json()["assignee_id"] == WEBER
+        refused(ops, f"{path}/cancel", 412, reason="sold", **read)
+        refused(ops, f"{path}/done", 412, note="x", **read)
+        assert ops.post(f"{path}/assign", data={"assignee_id": "1", **seen(text, f"{path}/assign")}).status_code == 303
+
+
+def test_what_is_kept_of_a_person_stands_beside_what_was_typed(fresh: World) -> None:
+    with signed_in(fresh, Role.OPS, OLGA) as ops:
+        path = f"/settings/people/{WEBER}"
+        read = seen(ops.get(path).text, f"{path}/home")
+        ops.post(f"/api/v1/people/{WEBER}/home", json={"lat_deg": 52.5, "lon_deg": 13.4})
+        text = refused(ops, f"{path}/home", 412, lat_deg="48.1", lon_deg="13.4", **read)
+        beside = field(text, f"{path}/home", "lat_deg")
+        assert 'value="48.1"' in beside
+        assert "52.5</small>" in beside
+        assert "newer" not in field(text, f"{path}/home", "lon_deg")
+
+
+def test_rotations_are_changed_as_they_were_read(fresh: World) -> None:
+    with signed_in(fresh, Role.OPS, OLGA) as ops:
+        made = {"name": "Nights", "people": [TANG, WEBER], "shift_h": 24, "starts_at": NOW - DAY}
+        assert ops.post("/api/v1/rotations", json=made).status_code == 201
+        first = ops.get("/api/v1/rotations/1")
+        assert first.headers["ETag"].strip('"') == first.json()["tag"]
+        text = ops.get("/settings/rotations").text
+        spell = {"person_id": OLGA, "from_at": NOW + DAY, "until_at": NOW + 2 * DAY}
+        match = {"If-Match": first.headers["ETag"]}
+        assert ops.post("/api/v1/rotations/1/overrides", json=spell, headers=match).status_code == 201
+        assert ops.post("/api/v1/rotations/1/overrides", json=spell, headers=match).status_code == 412
+        assert ops.post("/api/v1/rotations/1/overrides/1/remove", headers=match).status_code == 412
+        assert ops.post("/api/v1/rotations/1/end", headers=match).status_code == 412
+        action = "/settings/rotations/1/overrides"
+        shown = refused(ops, action, 412, person_id=str(WEBER), until="2026-11-21T08:00",
+                        **{"from": "2026-11-20T08:00"}, **seen(text, action))  # fmt: skip
+        assert 'value="2026-11-21T08:00"' in field(shown, action, "until")
+        assert len(ops.get("/api/v1/rotations/1").json()["overrides"]) == 1
+        assert ops.post("/settings/rotations/1/end", data=seen(text, "/settings/rotations/1/end")).status_code == 412
+        again = seen(shown, action)
+        assert ops.post("/settings/rotations/1/end", data=again).status_code == 303
+
+
+def test_a_shift_that_is_handed_over_changes_no_rotation(fresh: World) -> None:
+    with signed_in(fresh, Role.OPS, OLGA) as ops:
+        made = {"name": "Nights", "people": [TANG, WEBER], "shift_h": 24, "starts_at": NOW - DAY}
+        ops.post("/api/v1/rotations", json=made)
+        before = ops.get("/api/v1/rotations/1").json()["tag"]
+        with fresh.database.begin() as connection:
+            connection.execute(schema.rotation.update().values(handed_over_at=NOW))
+        assert ops.get("/api/v1/rotations/1").json()["tag"] == before

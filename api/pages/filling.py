@@ -200,7 +200,7 @@ def shown_again(request: Request, html: str, complaint: Complaint) -> str:
     words = words_for(request)
     told = complaint.told(words)
     refusal = Refusal(
-        told.words, told.field, newer=words.say("Now: %(now)s", now="%(now)s") if complaint.status == 412 else "",
+        told.words, told.field, stale=complaint.status == 412, newer=words.say("Now: %(now)s", now="%(now)s"),
         wrote=words.say("What you had written:"), yes=words.say("yes"), no=words.say("no"),
     )  # fmt: skip
     return refilled(html, request.url.path, sent.lists, refusal)

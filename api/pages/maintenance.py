@@ -1,7 +1,7 @@
 """Maintenance: the week's plan, a work order with its checklist, and the addresses of calendars."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated
 from urllib.parse import urlencode
@@ -214,7 +214,8 @@ def order_page(request: Request, api: Parts, visitor: ForStaff, order_id: OrderI
 @router.post("/maintenance/{order_id}/assign")
 def assign_by_form(request: Request, api: Parts, visitor: ForDesk, order_id: OrderId, form: Sent) -> Response:
     def give() -> None:
-        assign(api, visitor, Response(), order_id, made(Assignment, {"assignee_id": form.whole("assignee_id")}))
+        body = made(Assignment, {"assignee_id": form.whole("assignee_id")})
+        assign(api, visitor, Response(), order_id, body, form.tag)
 
     return _done_or_told(request, api, visitor, order_id, give)
 
@@ -222,7 +223,7 @@ def assign_by_form(request: Request, api: Parts, visitor: ForDesk, order_id: Ord
 @router.post("/maintenance/{order_id}/cancel")
 def cancel_by_form(request: Request, api: Parts, visitor: ForDesk, order_id: OrderId, form: Sent) -> Response:
     def end() -> None:
-        cancel(api, visitor, Response(), order_id, made(CancelBody, {"reason": form.text("reason")}))
+        cancel(api, visitor, Response(), order_id, made(CancelBody, {"reason": form.text("reason")}), form.tag)
 
     return _done_or_told(request, api, visitor, order_id, end)
 
@@ -231,7 +232,7 @@ def cancel_by_form(request: Request, api: Parts, visitor: ForDesk, order_id: Ord
 def finish_by_form(request: Request, api: Parts, visitor: ForDoers, order_id: OrderId, form: Sent) -> Response:
     """The checklist as the page sends it: `result.CODE` and `note.CODE` of each thing."""
     return _done_or_told(
-        request, api, visitor, order_id, lambda: finish_order(api, visitor, order_id, _done_body(form))
+        request, api, visitor, order_id, lambda: finish_order(api, visitor, order_id, _done_body(form), form.tag)
     )  # fmt: skip
 
 
@@ -251,9 +252,14 @@ def _done_body(form: Form) -> DoneBody:
 def _done_or_told(
     request: Request, api: Api, visitor: Visitor, order_id: int, do: Callable[[], object]
 ) -> Response:  # fmt: skip
-    return done_or_told(
-        do, f"/maintenance/{order_id}", lambda told: _show(request, api, visitor, order_id, told)
-    )  # fmt: skip
+    def again(told: Complaint) -> Response:
+        if told.status == 412:
+            order, labels = order_shape(api, order_id), labels_of(request, wanted_lang(request, api.lang))
+            stands = [labels.order_status(order.status), order.assignee_name or labels.words.say("nobody yet")]
+            told = replace(told, said=labels.words.say("Now: %(now)s", now=labels.listed(stands)))
+        return _show(request, api, visitor, order_id, told)
+
+    return done_or_told(do, f"/maintenance/{order_id}", again)
 
 
 def _show(

@@ -1,6 +1,7 @@
 """A form that was refused, shown again as it was sent: with what somebody had filled in, its folds open, and the
 refusal beside the field that it is about. Pure: the page's own HTML in, HTML out; no template has to know of it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -8,12 +9,15 @@ from html.parser import HTMLParser
 
 from api.words import NOTHING
 
-SEEN = "seen"
-"""The hidden field with the tag of what somebody had read."""
+SEEN, READ_AT = "seen", "read_at"
+"""Hidden fields: the tag of what somebody had read, and when the latest of it was done."""
 KEPT_TYPES = ("hidden", "submit", "button", "image", "reset", "file", "password")
 """Inputs that nobody writes in, or that are never sent back."""
-WRITTEN = ("note", "parts", "text", "access_notes")
+WRITTEN = ("note", "parts", "text", "access_notes", "reason")
 """Fields of what somebody wrote in words of their own: not lost where their form stands on the page no more."""
+
+CODE = re.compile(r"[a-z_]+")
+"""What a choice sends is nobody's words."""
 
 Edit = tuple[int, int, str]
 Lists = Mapping[str, Sequence[str]]
@@ -23,10 +27,12 @@ Attributes = dict[str, str | None]
 @dataclass(frozen=True)
 class Refusal:
     """Why a form was not taken, in the reader's words. `field`: what of the form it is about, '' where that is not
-    known; `newer`: somebody else changed it meanwhile, and these words say what stands there now."""
+    known; `stale`: somebody else changed it meanwhile; `newer` then says what stands there now, beside each field of a
+    form that edits what is kept (data-edits)."""
 
     words: str
     field: str = ""
+    stale: bool = False
     newer: str = ""
     wrote: str = ""
     """What stands above the words that would be lost."""
@@ -82,11 +88,12 @@ class FormFound:
     end: int
     actions: set[str]
     folds: list[tuple[int, int, Attributes]]
+    edits: bool
     controls: list[Control] = field(default_factory=list)
 
     def hidden(self) -> Iterator[tuple[str, str]]:
         for one in self.controls:
-            if one.attributes.get("type") == "hidden" and one.name != SEEN:
+            if one.attributes.get("type") == "hidden" and one.name not in (SEEN, READ_AT):
                 yield one.name, one.attributes.get("value") or ""
 
 
@@ -109,7 +116,12 @@ def _of_form(html: str, form: FormFound, sent: Lists, refusal: Refusal) -> Itera
             yield start, end, _tag("details", attributes | {"open": None})
     about = _about(form, refusal.field)
     for one in form.controls:
-        yield from _of_control(html, one, sent, refusal, wrong=one is about)
+        yield from _of_control(one, sent, refusal, wrong=one is about)
+        if refusal.stale and form.edits and one.attributes.get("type") not in KEPT_TYPES:
+            now = _now(html, one, sent.get(one.name, ()), refusal)
+            if now:
+                beside = f'<small class="newer">{escape(refusal.newer % {"now": now})}</small>'
+                yield one.beside_at, one.beside_at, beside
     if not refusal.words:
         return
     if about is None:
@@ -131,18 +143,16 @@ def _about(form: FormFound, name: str) -> Control | None:
     return next((one for wanted in names for one in shown if one.name == wanted), None)
 
 
-def _of_control(html: str, one: Control, sent: Lists, refusal: Refusal, *, wrong: bool) -> Iterator[Edit]:
-    if one.name == SEEN:
+def _of_control(one: Control, sent: Lists, refusal: Refusal, *, wrong: bool) -> Iterator[Edit]:
+    if one.name in (SEEN, READ_AT):
         # Who is shown what somebody else did has seen it; else they still decide by what they had read.
-        if not refusal.newer and sent.get(SEEN):
-            yield one.start, one.end, _tag("input", one.attributes | {"value": sent[SEEN][-1]})
+        if not refusal.stale and sent.get(one.name):
+            yield one.start, one.end, _tag("input", one.attributes | {"value": sent[one.name][-1]})
         return
     if one.attributes.get("type") in KEPT_TYPES or not one.name:
         return
     marks: Attributes = {"id": one.ident, "aria-invalid": "true"} if wrong else {}
     given = sent.get(one.name, ())
-    if refusal.newer and (now := _now(html, one, given, refusal)):
-        yield one.beside_at, one.beside_at, f'<small class="newer">{escape(refusal.newer % {"now": now})}</small>'
     if one.ticked:
         chosen = (one.attributes.get("value") or "on") in given
         yield one.start, one.end, _tag(one.kind, _set(one.attributes, "checked", chosen) | marks)
@@ -183,7 +193,7 @@ def _now(html: str, one: Control, given: Sequence[str], refusal: Refusal) -> str
 
 def _wrote(html: str, sent: Lists, refusal: Refusal) -> Iterator[Edit]:
     """The form is gone; the words that somebody wrote in it are not."""
-    words = [text for name in WRITTEN for text in sent.get(name, ()) if text]
+    words = [text for name in WRITTEN for text in sent.get(name, ()) if text and not CODE.fullmatch(text)]
     at = _alert_ends(html)
     if words and at:
         at += len("</p>")
@@ -250,7 +260,9 @@ class _Reader(HTMLParser):
         if tag == "details":
             self._folds.append((start, end, attributes))
         elif tag == "form":
-            self._form = FormFound(start, end, {attributes.get("action") or ""}, list(self._folds))
+            self._form = FormFound(
+                start, end, {attributes.get("action") or ""}, list(self._folds), "data-edits" in attributes
+            )
             self.forms.append(self._form)
         elif self._form is None:
             return

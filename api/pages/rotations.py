@@ -71,8 +71,10 @@ def add_rotation_by_form(request: Request, api: Parts, visitor: ForDesk, form: S
 
 
 @router.post("/settings/rotations/{rotation_id}/end")
-def end_rotation_by_form(request: Request, api: Parts, visitor: ForDesk, rotation_id: RotationId) -> Response:
-    return _changed(request, api, visitor, lambda: people.end_rotation(api, visitor, rotation_id))
+def end_rotation_by_form(
+    request: Request, api: Parts, visitor: ForDesk, rotation_id: RotationId, form: Sent
+) -> Response:  # fmt: skip
+    return _changed(request, api, visitor, lambda: people.end_rotation(api, visitor, rotation_id, form.tag))
 
 
 @router.post("/settings/rotations/{rotation_id}/overrides")
@@ -82,16 +84,16 @@ def override_by_form(
     def add() -> None:
         spell = {"from_at": form.moment("from"), "until_at": form.moment("until")}
         body = made(NewOverride, {"person_id": form.whole("person_id"), **spell})
-        people.override(api, visitor, rotation_id, body)
+        people.override(api, visitor, rotation_id, body, form.tag)
 
     return _changed(request, api, visitor, add)
 
 
 @router.post("/settings/rotations/{rotation_id}/overrides/{part_id}/remove")
 def remove_override_by_form(
-    request: Request, api: Parts, visitor: ForDesk, rotation_id: RotationId, part_id: PartId
+    request: Request, api: Parts, visitor: ForDesk, rotation_id: RotationId, part_id: PartId, form: Sent
 ) -> Response:  # fmt: skip
-    return _changed(request, api, visitor, lambda: people.remove_override(api, visitor, rotation_id, part_id))
+    return _changed(request, api, visitor, lambda: people.remove_override(api, visitor, rotation_id, part_id, form.tag))
 
 
 def _changed(request: Request, api: Api, visitor: Visitor, change: Any) -> Response:

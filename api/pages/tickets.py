@@ -157,23 +157,31 @@ def ticket_step(
     # Who has said yes already need not be asked.
     taken = Verb.ACCEPT if verb is Verb.DISPATCH and form.text("agreed") else verb
     try:
-        tickets.take_step(api, visitor, ticket_id, taken, act_of(form, taken, api.clock()))
+        act = act_of(form, taken, api.clock())
+        tickets.take_step(api, visitor, ticket_id, taken, act, tickets.revision_of(form.tag))
     except Problem as problem:
         if is_api(request):
             raise
-        complaint = complaint_of(problem, _why_not(request, api, visitor, ticket_id, problem))
+        complaint = complaint_of(problem, _why_not(request, api, visitor, ticket_id, problem, form))
         show = show_dispatch if verb is Verb.DISPATCH and visitor.role in DESK else show_ticket
         return show(request, api, visitor, ticket_id, complaint)
     return RedirectResponse(f"/tickets/{ticket_id}", 303)
 
 
-def _why_not(request: Request, api: Api, visitor: Visitor, ticket_id: int, problem: Problem) -> str:
-    """Why a step is not possible as the ticket stands, and which are; '' where the problem says it better."""
-    if problem.status != 409:
+def _why_not(
+    request: Request, api: Api, visitor: Visitor, ticket_id: int, problem: Problem, form: Form
+) -> str:  # fmt: skip
+    """Why a step is not possible as the ticket stands, and which are; or what was done since it was read. '' where the
+    problem says it better."""
+    if problem.status not in (409, 412):
         return ""
     labels = labels_of(request, wanted_lang(request, api.lang))
     ticket, _ = tickets.ticket_detail(api, visitor, ticket_id, labels, with_readings=False)
-    return labels.refusal(ticket.status, ticket.allowed)
+    if problem.status == 409:
+        return labels.refusal(ticket.status, ticket.allowed)
+    read_at = form.whole("read_at") or 0
+    since = [one for one in ticket.steps if one.recorded_at > read_at]
+    return labels.words.say("Since then: %(what)s.", what=labels.listed(map(labels.step_told, since))) if since else ""
 
 
 @dataclass(frozen=True)

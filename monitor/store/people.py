@@ -244,10 +244,10 @@ class People:
             raise_version(connection)
         return rotation_id
 
-    def end_rotation(self, rotation_id: int, now: int) -> None:
+    def end_rotation(self, rotation_id: int, now: int, *, seen: str | None = None) -> None:
         """Nobody takes turns in it any more; one that has not begun yet never does."""
         with self.database.begin() as connection:
-            row = _rotation(connection, rotation_id)
+            row = _rotation(connection, rotation_id, seen)
             ends_at = max(now, row.starts_at + 1)
             if row.ends_at is not None and row.ends_at <= ends_at:
                 return
@@ -258,11 +258,13 @@ class People:
             write_audit(connection, now, self.actor, "rotation_ended", f"rotation:{rotation_id}", before, after)
             raise_version(connection)
 
-    def override(self, rotation_id: int, person_id: int, from_at: int, until_at: int, now: int) -> int:
+    def override(
+        self, rotation_id: int, person_id: int, from_at: int, until_at: int, now: int, *, seen: str | None = None
+    ) -> int:  # fmt: skip
         """Somebody else takes a shift, or a part of it. Answers the override."""
         _check_order(from_at, until_at)
         with self.database.begin() as connection:
-            _rotation(connection, rotation_id)
+            _rotation(connection, rotation_id, seen)
             _check_can_go(connection, person_id)
             values = {"rotation_id": rotation_id, "person_id": person_id, "from_at": from_at, "until_at": until_at}
             override_id = _insert(connection, schema.duty_override, values)
@@ -270,9 +272,11 @@ class People:
             raise_version(connection)
         return override_id
 
-    def remove_override(self, rotation_id: int, override_id: int, now: int) -> None:
+    def remove_override(self, rotation_id: int, override_id: int, now: int, *, seen: str | None = None) -> None:
+        """The rotation goes on as it would have."""
         c = schema.duty_override.c
         with self.database.begin() as connection:
+            _rotation(connection, rotation_id, seen)
             gone = connection.execute(
                 sa.delete(schema.duty_override).where(c.id == override_id, c.rotation_id == rotation_id)
             )
@@ -479,6 +483,18 @@ def rotation_rows(connection: Connection, *, after: int = 0, limit: int = 100) -
     return connection.execute(sa.select(schema.rotation).where(c.id > after).order_by(c.id).limit(limit)).all()
 
 
+def rotation_row(connection: Connection, rotation_id: int, *, lock: bool = False) -> Row | None:
+    statement = sa.select(schema.rotation).where(schema.rotation.c.id == rotation_id)
+    return connection.execute(statement.with_for_update() if lock else statement).first()
+
+
+def rotation_tag(row: Row, overrides: Sequence[Row]) -> str:
+    """A rotation with what is taken over in it, as a short hash (ETag). That a shift was handed over is no change of
+    it."""
+    kept = [value for name, value in row._mapping.items() if name != "handed_over_at"]
+    return tag_of(kept, *overrides)
+
+
 def override_rows(connection: Connection, rotation_ids: Collection[int]) -> Sequence[Row]:
     c = schema.duty_override.c
     return connection.execute(
@@ -510,10 +526,13 @@ def _check_can_go(connection: Connection, person_id: int) -> None:
         raise Refused(f"person {person_id}: nobody of the company who could be on call")
 
 
-def _rotation(connection: Connection, rotation_id: int) -> Row:
-    row = connection.execute(sa.select(schema.rotation).where(schema.rotation.c.id == rotation_id)).first()
+def _rotation(connection: Connection, rotation_id: int, seen: str | None) -> Row:
+    """A rotation, locked: one change of it at a time."""
+    row = rotation_row(connection, rotation_id, lock=True)
     if row is None:
         raise LookupError(f"there is no rotation {rotation_id}")
+    if seen is not None:
+        refuse_stale(f"rotation {rotation_id}", seen, rotation_tag(row, override_rows(connection, [rotation_id])))
     return row
 
 
