@@ -226,7 +226,7 @@ def question_of(api: Api, customer_id: int, ticket_id: int, labels: Labels) -> Q
         return None
     return Question(
         row.id, _what(api, row, labels.words.lang), row.device_id or "", row.profile or "", asked.score, asked.words,
-        may_answer(asked.first_at, now),
+        may_answer(asked.first_at, asked.dealt_with_at, now),
     )  # fmt: skip
 
 

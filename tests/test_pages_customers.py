@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from monitor.desk.notices import Facts, Kind, write
-from monitor.desk.tickets import Resolution, Verb
+from monitor.desk.tickets import Outcome, Resolution, Verb
 from monitor.devices import Severity
 from monitor.links import Signer, customer_token
 from monitor.store import satisfaction, schema
@@ -50,17 +51,21 @@ def signed_in(company: World, role: Role, person_id: int | None = None) -> httpx
 ANNA = 4
 
 
-def walk(company: World, *verbs: str, ticket_id: int = 1) -> None:
+def was(outcome: Outcome) -> Resolution:
+    return replace(DONE, outcome=outcome)
+
+
+def walk(company: World, *verbs: str, ticket_id: int = 1, done: Resolution = DONE) -> None:
     """Tang takes these steps, a minute apart."""
     for verb in verbs:
         assert company.at is not None
         company.at += 60_000
-        how = {"technician_id": 1} if verb == "accept" else {"resolution": DONE} if verb == "resolve" else {}
+        how = {"technician_id": 1} if verb == "accept" else {"resolution": done} if verb == "resolve" else {}
         company.api.desk.act(ticket_id, Verb(verb), "person:1", company.now(), **how)  # type: ignore[arg-type]
 
 
-def repair(company: World, ticket_id: int = 1) -> None:
-    walk(company, "accept", "depart", "arrive", "start-repair", "resolve", ticket_id=ticket_id)
+def repair(company: World, ticket_id: int = 1, outcome: Outcome = Outcome.REAL) -> None:
+    walk(company, "accept", "depart", "arrive", "start-repair", "resolve", ticket_id=ticket_id, done=was(outcome))
 
 
 def answers(company: World) -> list[tuple[int, int | None, str]]:
@@ -230,6 +235,47 @@ def test_nobody_is_asked_about_what_was_none_or_is_open_again(company: World, vi
     company.api.desk.act(ticket_id, Verb.REOPEN, "person:3", company.now(), note="still leaks")
     assert "How was it?" not in visitor.get(link_of(company)).text
     assert visitor.get(f"{link_of(company)}/{ticket_id}/how").status_code == 404
+
+
+def test_after_it_came_back_the_week_begins_with_the_last_end(company: World, visitor: httpx.Client) -> None:
+    repair(company)
+    address = f"{link_of(company)}/1/how"
+    assert visitor.post(address, data={"satisfied": "yes"}).status_code == 303
+    company.at = company.now() + 2 * DAY
+    company.api.desk.act(1, Verb.REOPEN, "person:3", company.now(), note="still leaks")
+    company.at += 5 * DAY + 1
+    repair(company)
+    ended_at = company.at
+    company.at += 7 * DAY - 1
+    assert visitor.post(address, data={"satisfied": "no"}).status_code == 303
+    assert answers(company) == [(1, 0, "")]
+    company.at = ended_at + 7 * DAY
+    assert visitor.post(address, data={"satisfied": "yes"}).status_code == 409
+
+
+def test_nobody_is_asked_about_a_false_alarm(company: World) -> None:
+    repair(company, outcome=Outcome.NUISANCE)
+    assert answers(company) == []
+    walk(company, "close")
+    assert answers(company) == []
+    with company.database.connect() as connection:
+        told = connection.execute(sa.select(schema.notice.c.kind, schema.notice.c.body)).all()
+    assert "how_was_it" not in [kind for kind, _ in told]
+    assert not [body for _, body in told if "/how" in body]
+
+
+def test_what_turned_out_to_be_a_false_alarm_counts_no_more(company: World, visitor: httpx.Client) -> None:
+    repair(company)
+    address = f"{link_of(company)}/1/how"
+    assert visitor.post(address, data={"satisfied": "no", "words": "for nothing"}).status_code == 303
+    with company.client("manager") as manager:
+        assert manager.get("/api/v1/satisfaction").json()["asked"] == 1
+        company.api.desk.act(1, Verb.CORRECT, "person:3", company.now())
+        company.api.desk.act(1, Verb.RESOLVE, "person:3", company.now(), resolution=was(Outcome.NUISANCE))
+        found = manager.get("/api/v1/satisfaction").json()
+    assert (found["asked"], found["answered"], found["items"]) == (0, 0, [])
+    assert visitor.get(address).status_code == 404
+    assert "How was it?" not in visitor.get(link_of(company)).text
 
 
 def test_the_notice_that_says_it_is_repaired_leads_to_the_question() -> None:

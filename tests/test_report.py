@@ -141,6 +141,8 @@ class Oracle:
     def answers(self, _: str, start: int, end: int) -> tuple[int, int]:
         standing: dict[tuple[int, int], int] = {}
         for one in self.satisfaction:
+            if self.was_nothing(one["ticket_id"]):
+                continue
             if start <= one["asked_at"] < end and one["answered_at"] is not None and one["answered_at"] <= self.as_of:
                 # Later rows took the place of earlier ones.
                 standing[one["ticket_id"], one["customer_id"]] = one["score"]

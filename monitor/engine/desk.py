@@ -732,7 +732,7 @@ class Desk:
 
     def _tell_course(self, connection: Connection, row: cases.Row, what: Happening, now: int) -> None:
         """The customer hears of each turn of events once, and of another technician again."""
-        if what is Happening.CLOSED and (row.resolved_at is None or satisfaction.answered(connection, row.id)):
+        if what is Happening.CLOSED and not self._is_to_be_asked(connection, row):
             return
         if what is Happening.ARRANGED and row.technician_id is None:
             return
@@ -741,6 +741,11 @@ class Desk:
             # Another technician is news, and so is the same one who comes after all.
             name += f"-{row.technician_id}-{cases.given_back(connection, row)}"
         self._tell(connection, row, Event(what, name), now)
+
+    def _is_to_be_asked(self, connection: Connection, row: cases.Row) -> bool:
+        """Nobody is asked how a false alarm was dealt with, nor who has said it already."""
+        judged = row.resolved_at is not None and row.outcome != Outcome.NUISANCE
+        return judged and not satisfaction.answered(connection, row.id)
 
     # --- clocks run ---
 
@@ -866,7 +871,7 @@ class Desk:
         if event.what is Happening.ARRANGED and customer is not None:
             facts = replace(facts, arrives=self.dispatching.arrival(connection, ticket, now))
         dealt_with = event.what in (Happening.RESOLVED, Happening.CLOSED) and ticket.status in DEALT_WITH
-        if dealt_with and customer is not None:
+        if dealt_with and customer is not None and ticket.outcome != Outcome.NUISANCE:
             satisfaction.ask(connection, ticket.id, customer.id, customer.lang, now)
         queued = notices.notices_for(
             event, facts, cases.load_people(connection), customer, now if next_try_at is None else next_try_at,
@@ -894,7 +899,7 @@ class Desk:
             ticket_url=f"{base}/tickets/{ticket.id}",
             machine_url=f"{base}/machines/{ticket.device_id}" if ticket.device_id else "",
             customer_url=(page := self._customer_url(known, ticket.id, now)),
-            rating_url=f"{page}/how" if page and ticket.status in DEALT_WITH else "",
+            rating_url=f"{page}/how" if page and _is_judged(ticket) else "",
         )  # fmt: skip
         has_customer = known.customer_id is not None
         return facts, notices.Customer(known.customer_id, known.email, known.lang) if has_customer else None
@@ -911,6 +916,10 @@ class Desk:
         if ticket.device_id is not None or ticket.site_id is None:
             return ()
         return tuple(row.device_id for row in cases.silent_at(connection, ticket.site_id, now)[1])
+
+
+def _is_judged(ticket: cases.Row) -> bool:
+    return ticket.status in DEALT_WITH and ticket.outcome != Outcome.NUISANCE
 
 
 def _audited(ticket: Ticket) -> dict[str, object]:

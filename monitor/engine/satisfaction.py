@@ -33,7 +33,7 @@ def answer(database: Database, said: Answer, actor: str, now: int) -> None:
         score = int(said.satisfied)
         if (row.score, row.words) == (score, said.words):
             return
-        if not may_answer(row.first_at, now):
+        if not may_answer(row.first_at, row.dealt_with_at, now):
             raise Conflict("an answer can be changed for seven days")
         store.answer(connection, row, score, said.words, said.lang, now)
         # Their words stand in one place only, where they can be taken out.

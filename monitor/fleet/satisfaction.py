@@ -10,13 +10,17 @@ TARGET = 0.85
 ASKED_MS = 30 * DAY_MS
 """So long a customer's page goes on asking."""
 CHANGE_MS = 7 * DAY_MS
-"""So long after the first answer another one may take its place."""
+"""So long after the first answer another one may take its place; where it came back and was dealt with once more, so
+long after that."""
 WORDS_CHARS = 1000
 
 
-def may_answer(first_answered_at: int | None, now: int) -> bool:
-    """Whether an answer may be given, or another one in its place."""
-    return first_answered_at is None or now < first_answered_at + CHANGE_MS
+def may_answer(first_answered_at: int | None, dealt_with_at: int | None, now: int) -> bool:
+    """Whether an answer may be given, or another one in its place. `dealt_with_at`: when the ticket was last resolved
+    or closed."""
+    if first_answered_at is None:
+        return True
+    return now < max(first_answered_at, dealt_with_at or 0) + CHANGE_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from monitor.desk.commitments import Commitment, Ledger, Pause, reckon
-from monitor.desk.tickets import Status, Taken, Verb, ended_at, turns
+from monitor.desk.tickets import Outcome, Status, Taken, Verb, ended_at, turns
 from monitor.desk.working_time import Calendar
 from monitor.fleet.availability import Spent
 from monitor.fleet.ledger import Condition, Place
@@ -703,7 +703,7 @@ def _job_cases(
 
 def _answers(asked: Asked, *wanted: Clause) -> sa.Select[Any]:
     """Who was asked in the months, each with the answer as it stood at `as_of`: one that came later, or took another's
-    place later, was not there yet."""
+    place later, was not there yet. What was known to be a false alarm by then does not count."""
     own, before = schema.satisfaction.c, schema.satisfaction.alias("before").c
     another = sa.exists().where(
         before.ticket_id == own.ticket_id, before.customer_id == own.customer_id, before.id < own.id
@@ -713,7 +713,18 @@ def _answers(asked: Asked, *wanted: Clause) -> sa.Select[Any]:
     verdict = sa.case((awaited, OPEN), (own.score == 1, KEPT), else_=MISSED)
     return sa.select(
         own.id, verdict.label("verdict"), own.asked_at, own.ticket_id, t.device_id
-    ).join(schema.ticket, t.id == own.ticket_id).where(sa.or_(stood, awaited), *wanted)  # fmt: skip
+    ).join(schema.ticket, t.id == own.ticket_id).where(
+        sa.or_(stood, awaited), sa.not_(_was_nuisance(asked.as_of)), *wanted
+    )  # fmt: skip
+
+
+def _was_nuisance(as_of: int) -> sa.ColumnElement[bool]:
+    """Whether a ticket had ended by then as a false alarm: until it ends, somebody may judge it otherwise."""
+    p = schema.step.c
+    said = sa.exists().where(
+        p.ticket_id == t.id, p.turn == t.turn, p.event.in_((Verb.CLOSE, Verb.CANCEL)), p.recorded_at <= as_of
+    )
+    return sa.and_(sa.func.coalesce(t.outcome, "") == Outcome.NUISANCE.value, said)
 
 
 def _satisfaction(connection: Connection, asked: Asked) -> list[Tally]:

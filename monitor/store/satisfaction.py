@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from monitor.desk.tickets import Outcome
 from monitor.store import schema
 from monitor.store.database import insert_new
 
 Row = sa.Row[*tuple[Any, ...]]
 s, t, k = schema.satisfaction.c, schema.ticket.c, schema.customer.c
+IN_EARNEST = t.outcome.is_distinct_from(Outcome.NUISANCE.value)
+"""Nobody is asked how a false alarm was dealt with, and one that turned out to be one later counts no more."""
 STANDING = sa.text(f"satisfaction.{schema.STANDING}")
 """Said as its index has it."""
 
@@ -29,15 +32,18 @@ def ask(connection: Connection, ticket_id: int, customer_id: int, lang: str, now
 
 
 def one(connection: Connection, ticket_id: int, customer_id: int, *, lock: bool = False) -> Row | None:
-    """What a customer was asked about a ticket, and answers now, with when they first did (`first_at`); None: they were
-    not asked."""
+    """What a customer was asked about a ticket, and answers now, with when they first did (`first_at`) and when it was
+    last dealt with (`dealt_with_at`); None: they were not asked, or it was a false alarm."""
     first = schema.satisfaction.alias("first").c
     first_at = (
         sa.select(sa.func.min(first.answered_at))
         .where(first.ticket_id == ticket_id, first.customer_id == customer_id).scalar_subquery()
     )  # fmt: skip
-    statement = sa.select(schema.satisfaction, first_at.label("first_at")).where(
-        s.ticket_id == ticket_id, s.customer_id == customer_id, STANDING
+    dealt_with_at = sa.func.coalesce(t.closed_at, t.resolved_at).label("dealt_with_at")
+    statement = (
+        sa.select(schema.satisfaction, first_at.label("first_at"), dealt_with_at)
+        .join(schema.ticket, t.id == s.ticket_id)
+        .where(s.ticket_id == ticket_id, s.customer_id == customer_id, STANDING, IN_EARNEST)
     )
     if not lock:
         return connection.execute(statement).first()
@@ -72,7 +78,7 @@ def unanswered(connection: Connection, customer_id: int, since: int, limit: int)
         .join(schema.satisfaction, s.ticket_id == t.id)
         .outerjoin(schema.device, schema.device.c.device_id == t.device_id)
         .where(s.customer_id == customer_id, s.asked_at >= since, s.score.is_(None), STANDING,
-               t.status.in_(("resolved", "closed")), t.outcome.is_distinct_from("nuisance"))
+               t.status.in_(("resolved", "closed")), IN_EARNEST)
         .order_by(s.asked_at.desc(), s.id.desc()).limit(limit)
     )  # fmt: skip
     return connection.execute(statement).all()
@@ -95,8 +101,10 @@ def answers(
 
 def counts(connection: Connection, start_at: int, end_at: int) -> Counts:
     """How many were asked in [start_at, end_at), have answered, and are satisfied."""
-    statement = sa.select(sa.func.count(), sa.func.count(s.score), sa.func.coalesce(sa.func.sum(s.score), 0)).where(
-        s.asked_at >= start_at, s.asked_at < end_at, STANDING
+    statement = (
+        sa.select(sa.func.count(), sa.func.count(s.score), sa.func.coalesce(sa.func.sum(s.score), 0))
+        .join(schema.ticket, t.id == s.ticket_id)
+        .where(s.asked_at >= start_at, s.asked_at < end_at, STANDING, IN_EARNEST)
     )
     return Counts(*(int(one) for one in connection.execute(statement).one()))
 
@@ -104,5 +112,6 @@ def counts(connection: Connection, start_at: int, end_at: int) -> Counts:
 def _listed() -> sa.Select[*tuple[Any, ...]]:
     return (
         sa.select(schema.satisfaction, k.name.label("customer_name"), t.device_id)
-        .join(schema.customer, k.id == s.customer_id).join(schema.ticket, t.id == s.ticket_id).where(STANDING)
+        .join(schema.customer, k.id == s.customer_id).join(schema.ticket, t.id == s.ticket_id)
+        .where(STANDING, IN_EARNEST)
     )  # fmt: skip
