@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from threading import Lock
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -54,10 +53,17 @@ from api.pages.routes import routers
 from api.pages.shell import Shared, render
 from api.problems import Problem, is_api, not_found, of_status, of_validation, problem_response
 from api.sign_in import Doors
+from api.turns import Turns
 from monitor.store.telemetry import TelemetryUnavailable
 
 STATIC = Path(__file__).parent / "static"
 MAX_BODY_BYTES = 64 * 1024
+PARTS = (
+    fleet, devices, tickets, jobs, commands, backtests, registers, settings, standard, channels, people,
+    dispatching, handover, hire, inspections, spot_checks, windows, maintenance, calendar, choices, quality,
+    reliability, reports, search, file, moves, exports, stream, probes, links, satisfaction, account,
+)  # fmt: skip
+"""What the API is made of, each with its router."""
 
 
 class Packed(GZipMiddleware):
@@ -83,52 +89,8 @@ def create_app(api: Api) -> FastAPI:
         openapi_url=None,
         max_body_size=MAX_BODY_BYTES,
     )
-    app.state.api = api
-    app.state.guesses = Guesses()
-    app.state.doors = Doors()
-    app.state.denials = Denials()
-    app.state.reports = Reports()
-    app.state.streams = Counter()
-    app.state.board = stream.Board(api)
-    app.state.shared = Shared()
-    app.state.backtesting = Lock()
-    app.state.printing = Lock()
-    app.state.analysing = Lock()
-    app.state.reporting = Lock()
-    for part in (
-        fleet,
-        devices,
-        tickets,
-        jobs,
-        commands,
-        backtests,
-        registers,
-        settings,
-        standard,
-        channels,
-        people,
-        dispatching,
-        handover,
-        hire,
-        inspections,
-        spot_checks,
-        windows,
-        maintenance,
-        calendar,
-        choices,
-        quality,
-        reliability,
-        reports,
-        search,
-        file,
-        moves,
-        exports,
-        stream,
-        probes,
-        links,
-        satisfaction,
-        account,
-    ):
+    _remember(app, api)
+    for part in PARTS:
         app.include_router(part.router)
     for router in routers:
         app.include_router(router)
@@ -146,6 +108,19 @@ def create_app(api: Api) -> FastAPI:
     api.registry.register(probes.FleetFigures(api))
     check_declared(app)
     return app
+
+
+def _remember(app: FastAPI, api: Api) -> None:
+    """What a process keeps in mind from one request to the next."""
+    app.state.api = api
+    app.state.guesses = Guesses()
+    app.state.doors = Doors()
+    app.state.denials = Denials()
+    app.state.reports = Reports()
+    app.state.streams = Counter()
+    app.state.board = stream.Board(api)
+    app.state.shared = Shared()
+    app.state.turns = Turns()
 
 
 def _serve_openapi(app: FastAPI) -> None:

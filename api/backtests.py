@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from threading import Event, Lock
+from threading import Event
 from typing import Annotated
 
 import structlog
@@ -15,6 +15,7 @@ from api.access import Allowed, KnownQuery
 from api.context import Api, Parts
 from api.problems import Problem, documented
 from api.shapes import Given, GivenMoment, Moment, Shape
+from api.turns import turns_of
 from monitor.detect import Bank
 from monitor.devices import Profile
 from monitor.engine.backtest import NOT_COMPARED, Against, Answer, Question, Stopped, backtest
@@ -98,14 +99,9 @@ async def run_backtest(request: Request, api: Parts, visitor: ForRules, given: B
         question = question_of(given, api.profiles, api.clock())
     except ValueError as error:
         raise Problem(422, "The request is not valid", str(error)) from None
-    one_at_a_time: Lock = request.app.state.backtesting
-    if not one_at_a_time.acquire(blocking=False):
-        raise Problem(409, "Not now", "A backtest is running; one runs at a time.", headers={"Retry-After": "60"})
-    try:
+    with turns_of(request).backtests.turn(0, "A backtest is running; one runs at a time.", status=409, again_s=60):
         log.info("backtest", actor=visitor.actor, start=question.from_at, end=question.to_at)
         return shape(question, await _beside(request, api, question))
-    finally:
-        one_at_a_time.release()
 
 
 async def _beside(request: Request, api: Api, question: Question) -> Answer:

@@ -13,6 +13,7 @@ from api.words import NOTHING, Words, words_of
 from monitor.desk.explain import Case, Clue
 from monitor.desk.notices import headline, sensor_title
 from monitor.devices import FaultKind, Profile
+from monitor.store.access import Role
 
 
 def N_(message: str) -> str:  # noqa: N802 the usual name by which extraction finds messages
@@ -20,6 +21,14 @@ def N_(message: str) -> str:  # noqa: N802 the usual name by which extraction fi
     return message
 
 
+ROLES = {
+    Role.OPS: N_("operations"), Role.TECHNICIAN: N_("technician"), Role.CUSTOMER: N_("customer"),
+    Role.SERVICE: N_("service"), Role.MANAGER: N_("manager"), Role.ADMIN: N_("administrator"),
+}  # fmt: skip
+CHANNELS = {
+    "email": N_("e-mail"), "sms": N_("text message"), "webhook": N_("webhook"), "dingtalk": N_("DingTalk"),
+    "wecom": N_("WeCom"), "feishu": N_("Feishu"),
+}  # fmt: skip
 CONDITIONS = {"good": N_("good"), "bad": N_("bad"), "unknown": N_("unknown")}
 
 # The same as customers read it.

@@ -1,6 +1,5 @@
 """Papers: a template of `templates/papers/`, in the reader's words, as PDF."""
 
-from threading import Lock
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
@@ -8,6 +7,7 @@ from fastapi import Query, Request, Response
 from api.context import api_of
 from api.labels import Labels
 from api.problems import Problem
+from api.turns import turns_of
 from api.words import wanted_lang, words_in
 from monitor.papers.pdf import CannotPrint, TooLong, pdf, stylesheet
 
@@ -34,17 +34,12 @@ def printed(
     html = words.environment.get_template(f"papers/{template}").render(
         known, labels=Labels(words, api.profiles), as_of=as_of, stylesheet=stylesheet(),
     )  # fmt: skip
-    # Drawing takes a core: one paper at a time leaves the other one for everybody else.
-    one_at_a_time: Lock = request.app.state.printing
-    if not one_at_a_time.acquire(timeout=WAIT_S):
-        raise Problem(503, "Not now", "Other papers are being printed.", headers={"Retry-After": "30"})
     try:
-        body = pdf(html, as_of=as_of)
+        with turns_of(request).papers.turn(WAIT_S, "Other papers are being printed."):
+            body = pdf(html, as_of=as_of)
     except CannotPrint as missing:
         raise Problem(503, "PDF is not installed here", str(missing)) from missing
     except TooLong as long:
         raise Problem(422, "Too long to print", str(long)) from long
-    finally:
-        one_at_a_time.release()
     headers = {"Content-Disposition": f'inline; filename="{name}.pdf"'}
     return Response(body, media_type=PDF, headers=headers)

@@ -1,8 +1,5 @@
 """How reliable the fleet is (E6): time between failures, how long they take, what comes back, what they come from."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -13,6 +10,7 @@ from api.context import Parts
 from api.problems import Problem, documented
 from api.quality import ShareShape
 from api.shapes import AskedMoment, Moment, Shape
+from api.turns import turns_of
 from monitor.fleet import reliability as reckoning
 from monitor.fleet.reliability import Reliability, shipped_policy
 from monitor.store import reliability
@@ -112,23 +110,13 @@ def fleet_reliability(
         raise Problem(
             422, "The request is not valid", f"from must lie before to, by at most {LONGEST_DAYS} days"
         )  # fmt: skip
-    with _one_at_a_time(request), api.reading() as connection:
+    # A year of a large fleet keeps a core busy for seconds.
+    turn = turns_of(request).reliability.turn(WAIT_S, "Other figures are being reckoned.")
+    with turn, api.reading() as connection:
         facts = reliability.load(connection, Period(start_at, end_at, now), by, policy, api.profiles)
         names = reliability.names(connection, by)
         found = reckoning.reliability(facts, policy, now)
     return _shape(found, names, start_at=start_at, end_at=end_at, as_of=now, by=by)
-
-
-@contextmanager
-def _one_at_a_time(request: Request) -> Iterator[None]:
-    """A year of a large fleet keeps a core busy for seconds. Raises the 503 Problem where others ask for too long."""
-    analysing: Lock = request.app.state.analysing
-    if not analysing.acquire(timeout=WAIT_S):
-        raise Problem(503, "Not now", "Other figures are being reckoned.", headers={"Retry-After": "30"})
-    try:
-        yield
-    finally:
-        analysing.release()
 
 
 def _shape(

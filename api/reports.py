@@ -14,8 +14,9 @@ from api.context import Api, Parts, api_of
 from api.labels import N_, WAITS, Labels, labels_of
 from api.paging import Cursor, Limit, cursor_of, cut, key_of
 from api.papers import RESPONSES, PaperLang, printed
-from api.problems import Problem, documented, not_found
+from api.problems import documented, not_found
 from api.shapes import AskedMoment, Moment, Page, Shape, rfc3339
+from api.turns import turns_of
 from api.words import NOTHING, wanted_lang
 from monitor.engine import reporting
 from monitor.fleet.report import CODES, Breach, Measure, Point, Reason, Report, Row, from_json
@@ -207,15 +208,10 @@ def told_of(request: Request, api: Api, month: str, as_of: int | None) -> Report
     if kept is not None:
         return from_json(kept)
     _asked(api, month, now if as_of is None else as_of)
-    # One at a time: of a large fleet it takes a core for many seconds.
-    one_at_a_time = request.app.state.reporting
-    if not one_at_a_time.acquire(timeout=WAIT_S):
-        raise Problem(503, "Not now", "Other reports are being built.", headers={"Retry-After": "60"})
-    try:
-        with api.reading() as connection:
-            return reporting.build(connection, month, now if as_of is None else as_of, api.desk)
-    finally:
-        one_at_a_time.release()
+    # Of a large fleet it takes a core for many seconds.
+    turn = turns_of(request).reports.turn(WAIT_S, "Other reports are being built.", again_s=60)
+    with turn, api.reading() as connection:
+        return reporting.build(connection, month, now if as_of is None else as_of, api.desk)
 
 
 def negotiated(accept: str) -> str | None:

@@ -155,7 +155,7 @@ def test_a_refused_step_is_explained_in_the_pages_language(fresh: World, lang: s
         client.headers["Cookie"] = f"{signed_in.headers['set-cookie'].partition(';')[0]}; fettle_lang={lang}"
         verbs = ("verify", "arrive", "dispatch", "cancel", "verify")
         pages = [client.post(f"/tickets/1/{verb}", data={"reason": "other"}) for verb in verbs]
-    assert [page.status_code for page in pages] == [303, 409, 409, 303, 409]
+    assert [page.status_code for page in pages] == [303, 409, 422, 303, 409]
     refusals = [found for page in pages for found in re.findall('role="alert">(.*?)</p>', page.text)]
     assert refusals == list(REFUSED[lang])
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
 from api.pages.fleet import SQUARES_A_SITE, Burn
-from api.pages.shell import Shared
+from api.pages.shell import BYTES_KEPT, Shared
 from api.shapes import PaceShape
 from monitor.store import schema
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
@@ -68,6 +69,25 @@ def test_a_page_is_laid_out_once_for_all_who_ask_and_anew_after_a_change() -> No
     assert shared.page("fleet", 8, lay_out)[0] == "page 1"
     assert shared.page("wall", 8, lay_out)[0] == "page 2"
     assert shared.page("fleet", 8, lay_out)[0] == "page 1"
+
+
+def test_pages_that_are_kept_take_so_much_room_and_no_more() -> None:
+    shared, made = Shared(), list[int]()
+    noise = Random(7)
+
+    def long() -> str:
+        made.append(1)
+        return noise.randbytes(BYTES_KEPT // 16).hex()
+
+    for key in range(8):
+        shared.page(key, 1, long)
+    assert len(made) == 8
+    shared.page(7, 1, long)
+    assert len(made) == 8, "the newest is kept"
+    shared.page(0, 1, long)
+    assert len(made) == 9, "the oldest had to go"
+    whole = BYTES_KEPT * "x"
+    assert shared.page("whole", 1, lambda: whole)[0] is shared.page("whole", 1, str)[0], "one that fills it all stays"
 
 
 def test_every_page_says_what_time_it_is_here(company: World) -> None:

@@ -15,7 +15,7 @@ from api import account as accounts
 from api.access import ForAll
 from api.account import AccountShape, Reading
 from api.context import Api, Parts
-from api.labels import N_
+from api.labels import CHANNELS, N_, ROLES
 from api.pages.sessions import LONGEST_GIVEN, give_session
 from api.pages.shell import pages, render
 from api.problems import Problem, not_found
@@ -42,14 +42,6 @@ from monitor.store.registry import Refused
 
 router = pages()
 
-ROLES = {
-    Role.OPS: N_("operations"), Role.TECHNICIAN: N_("technician"), Role.CUSTOMER: N_("customer"),
-    Role.SERVICE: N_("service"), Role.MANAGER: N_("manager"), Role.ADMIN: N_("administrator"),
-}  # fmt: skip
-CHANNELS = {
-    "email": N_("e-mail"), "sms": N_("text message"), "webhook": N_("webhook"), "dingtalk": N_("DingTalk"),
-    "wecom": N_("WeCom"), "feishu": N_("Feishu"),
-}  # fmt: skip
 DONE = {
     "reading": N_("Saved."),
     "contacts": N_("Saved. It counts from the next notice on."),

@@ -7,7 +7,7 @@ from api import channels
 from api.access import ForDesk
 from api.channels import TestWish
 from api.context import Api, Parts
-from api.pages.account import CHANNELS
+from api.labels import CHANNELS
 from api.pages.filling import Complaint, Sent, done_or_told, made
 from api.pages.shell import pages, render
 from monitor.store.access import Visitor

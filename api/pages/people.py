@@ -12,8 +12,7 @@ from api.access import DESK, ForDesk, ForErasing, ForOffice
 from api.channels import list_channels
 from api.context import Api, Parts
 from api.hire import list_customers
-from api.labels import N_, labels_of
-from api.pages.account import CHANNELS, ROLES
+from api.labels import CHANNELS, N_, ROLES, labels_of
 from api.pages.filling import (
     Complaint,
     Form,

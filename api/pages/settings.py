@@ -8,8 +8,7 @@ from fastapi.responses import HTMLResponse
 from api.access import OFFICE, ForOffice
 from api.context import Api, Parts
 from api.devices import profile_shape
-from api.labels import labels_of
-from api.pages.account import CHANNELS, ROLES
+from api.labels import CHANNELS, ROLES, labels_of
 from api.pages.filling import words_for
 from api.pages.shell import pages, render
 from api.problems import not_found

@@ -15,7 +15,7 @@ from api.access import OFFICE, STAFF
 from api.context import Api, api_of
 from api.labels import N_, Labels
 from api.pages.filling import Complaint, shown_again
-from api.words import LANG_COOKIE, wanted_lang, words_of
+from api.words import LANG_COOKIE, Words, wanted_lang, words_of
 from monitor.store import queries
 from monitor.store.access import Role, Visitor
 
@@ -24,6 +24,8 @@ OF_THEIR_OWN = (Role.TECHNICIAN, Role.CUSTOMER)
 """Roles whose people are shown each their own."""
 KEPT_S = 2
 PAGES_KEPT = 200
+BYTES_KEPT = 32 * 2**20
+"""So much all of them take together, packed and plain: a page of ten thousand machines is long."""
 NOW_HEADER = "X-Now"
 """Of every page: the server's time in epoch ms."""
 CHIEFS = (Role.MANAGER, Role.OPS, Role.ADMIN)
@@ -75,11 +77,12 @@ def render(
 ) -> HTMLResponse:
     """Answer by a page in the reader's language; where it shows a `complaint`, with its status, and with the form as it
     was sent."""
-    html = _html(request, template, visitor, known)
+    words = _words(request)
+    html = _html(request, template, visitor, words, known)
     complaint = known.get("complaint")
     if isinstance(complaint, Complaint):
-        return _answer(request, shown_again(request, html, complaint), complaint.status)
-    return _answer(request, html, status)
+        return _answer(request, shown_again(request, html, complaint), words, complaint.status)
+    return _answer(request, html, words, status)
 
 
 def render_shared(
@@ -94,15 +97,15 @@ def render_shared(
     with api.reading() as connection:
         newest = queries.last_change(connection)
     shared: Shared = request.app.state.shared
-    lang = wanted_lang(request, api.lang)
+    words = _words(request)
     own = visitor.person_id if visitor.role in OF_THEIR_OWN else visitor.person_id is not None
-    eyes = (visitor.role, visitor.customer_id, own, lang, str(words_of(request, lang, api.timezone).zone))
+    eyes = (visitor.role, visitor.customer_id, own, words.lang, str(words.zone))
     key = (template, str(request.url.query), *eyes)
     moment = api.clock() // (KEPT_S * 1000)
-    html, packed = shared.page(key, (newest, moment), lambda: _html(request, template, visitor, known()))
+    html, packed = shared.page(key, (newest, moment), lambda: _html(request, template, visitor, words, known()))
     if "gzip" not in request.headers.get("accept-encoding", ""):
-        return _answer(request, html, 200)
-    answer = _answer(request, packed, 200)
+        return _answer(request, html, words, 200)
+    answer = _answer(request, packed, words, 200)
     answer.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
     return answer
 
@@ -125,34 +128,51 @@ class Shared:
         with kept.guard:
             if kept.version != version:
                 kept.html, kept.version = lay_out(), version
-                kept.packed = gzip.compress(kept.html.encode(), compresslevel=5, mtime=0)
+                plain = kept.html.encode()
+                kept.packed = gzip.compress(plain, compresslevel=5, mtime=0)
+                kept.bytes = len(plain) + len(kept.packed)
+                self._make_room(key)
             return kept.html, kept.packed
+
+    def _make_room(self, newest: Hashable) -> None:
+        """Those go that were asked for longest ago; the one that was just laid out stays."""
+        with self._guard:
+            total = sum(one.bytes for one in self._kept.values())
+            for key in [key for key in self._kept if key != newest]:
+                if total <= BYTES_KEPT:
+                    return
+                total -= self._kept.pop(key).bytes
 
 
 class _Kept:
     def __init__(self) -> None:
         self.guard = Lock()
-        self.html, self.packed = "", b""
+        self.html, self.packed, self.bytes = "", b"", 0
         self.version: Hashable = None
 
 
-def _answer(request: Request, html: str | bytes, status: int) -> HTMLResponse:
+def _words(request: Request) -> Words:
+    """The reader's."""
     api = api_of(request)
-    lang = wanted_lang(request, api.lang)
+    return words_of(request, wanted_lang(request, api.lang), api.timezone)
+
+
+def _answer(request: Request, html: str | bytes, words: Words, status: int) -> HTMLResponse:
+    api = api_of(request)
     # What the page's clocks follow, also where the page was laid out a moment ago.
     response = HTMLResponse(html, status, headers={NOW_HEADER: str(api.clock())})
-    if request.query_params.get("lang") == lang:
+    if request.query_params.get("lang") == words.lang:
         response.set_cookie(
-            LANG_COOKIE, lang, max_age=365 * 86_400, samesite="lax", httponly=True, secure=api.secure_cookies
+            LANG_COOKIE, words.lang, max_age=365 * 86_400, samesite="lax", httponly=True, secure=api.secure_cookies
         )
     return response
 
 
-def _html(request: Request, template: str, visitor: Visitor | None, known: Mapping[str, object]) -> str:
+def _html(
+    request: Request, template: str, visitor: Visitor | None, words: Words, known: Mapping[str, object]
+) -> str:  # fmt: skip
     api = api_of(request)
-    lang = wanted_lang(request, api.lang)
-    words = words_of(request, lang, api.timezone)
-    other = "en" if lang == "zh" else "zh"
+    other = "en" if words.lang == "zh" else "zh"
     return words.environment.get_template(template).render(
         known,
         labels=Labels(words, api.profiles),
