@@ -17,7 +17,8 @@ BUSY_TIMEOUT_MS = 20_000
 CACHE_KIB = 16_000
 """What a connection to SQLite may keep of the file; by itself it would be an eighth of that."""
 CONNECTIONS = 40
-"""To SQLite, kept open: as many as threads that answer requests."""
+"""To a SQLite file, kept open: as many as threads that answer requests. Opening one reads the whole schema; the one
+used last goes out first, so that most stay unopened."""
 MIGRATION_LOCK = 0x66657474
 """PostgreSQL's advisory lock that one process at a time migrates under (any number that nobody else uses)."""
 
@@ -89,11 +90,9 @@ def _open_sqlite(url: sa.URL) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     waiting = {"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
-    # Opening one reads the whole schema: those that a busy moment opened are kept, and the last used goes out first.
-    engine = sa.create_engine(
-        url, connect_args=waiting, hide_parameters=True, pool_size=CONNECTIONS, max_overflow=CONNECTIONS,
-        pool_use_lifo=True,
-    )  # fmt: skip
+    # One in memory has a single connection.
+    pool = {"pool_size": CONNECTIONS, "max_overflow": CONNECTIONS, "pool_use_lifo": True} if url.database else {}
+    engine = sa.create_engine(url, connect_args=waiting, hide_parameters=True, **pool)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
