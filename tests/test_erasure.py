@@ -136,6 +136,20 @@ def test_of_a_customer_their_people_and_words_go_too(company: World) -> None:
     assert (again.status_code, "was erased" in again.text) == (422, True)
 
 
+def test_who_shares_a_mailbox_is_told_as_before(company: World) -> None:
+    person_id = add(company)
+    company.insert(schema.person, name="Yara", role="ops", email=EMAIL.upper(), lang="en", added_at=BEGAN)
+    company.insert(
+        schema.notice, cause="shared", kind="dispatch_alert", channel="email", recipient=EMAIL, lang="en",
+        subject=f"{NAME} is coming", body="", status="queued", queued_at=BEGAN, next_try_at=BEGAN,
+    )  # fmt: skip
+    assert erase(company, "people", person_id, NAME).status_code == 200
+    with company.database.connect() as connection:
+        n = schema.notice.c
+        (told,) = connection.execute(sa.select(n.recipient, n.status, n.subject).where(n.cause == "shared")).all()
+    assert told == (EMAIL, "queued", f"person {person_id} (erased) is coming")
+
+
 def test_nobody_erases_themselves_or_who_may_do_more(company: World) -> None:
     boss = company.insert(schema.person, name="Boss", role="admin", email="b@example.com", lang="en", added_at=BEGAN)
     mona = company.insert(schema.person, name="Mona", role="manager", email="m@example.com", lang="en", added_at=BEGAN)
@@ -156,8 +170,17 @@ def test_nobody_erases_themselves_or_who_may_do_more(company: World) -> None:
 
 @pytest.mark.parametrize(
     ("text", "left"),
-    [("Li is here", "X is here"), ("LI, is here", "X, is here"), ("Lindqvist's Liane", "Lindqvist's Liane"),
-     ("a&amp;b said", "Y said"), ("请王伟前往", "请Z前往")],
+    [("Li is here", "X is here"), ("Call B@Example.com, not li", "Call W, not li"),
+     ("Lindqvist's Liane", "Lindqvist's Liane"), ("a&amp;b said", "Y said"), ("请王伟前往", "请Z前往")],
 )  # fmt: skip
 def test_words_go_whole(text: str, left: str) -> None:
-    assert erasure._without(text, {"Li": "X", "a&b": "Y", "王伟": "Z"}) == left
+    assert erasure._without(text, {"Li": "X", "a&b": "Y", "王伟": "Z", "b@example.com": "W"}) == left
+
+
+@pytest.mark.parametrize(
+    ("address", "theirs"),
+    [("zoe@example.com", ["zoe@example.com"]), ("+49 170 5550123", ["+49 170 5550123"]), ("yard", []),
+     ("yard@13800000000", ["yard@13800000000", "13800000000"]), ("operations", []), ("", []), ("110", [])],
+)  # fmt: skip
+def test_a_room_that_many_read_stays_in_what_is_kept(address: str, theirs: list[str]) -> None:
+    assert erasure._personal(address) == theirs

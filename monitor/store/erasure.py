@@ -24,6 +24,8 @@ from monitor.store.registry import Conflict, Refused, changing, write_audit
 OVER = (Status.CLOSED, Status.CANCELLED)
 GONE = "…"
 """In the place of an address or a number."""
+FIGURES = 6
+"""So many figures are somebody's number; fewer stand everywhere."""
 TOLD = 5
 """So many open things are named in a refusal."""
 TEXTS: tuple[tuple[sa.Table, tuple[str, ...]], ...] = (
@@ -95,19 +97,22 @@ class Erasure:
             name=pseudonym, email="", phone="", lat_deg=None, lon_deg=None, timezone="",
             disabled_at=sa.func.coalesce(c.disabled_at, now), erased_at=now,
         ))  # fmt: skip
-        said = {row.email: GONE, row.phone: GONE, **dict.fromkeys(addresses, GONE), row.name: pseudonym}
-        number = _take_out(connection, said)
+        given = [one for one in (row.email, row.phone, *addresses) if not _is_others(connection, one)]
+        theirs = [one for address in given for one in _personal(address)]
+        number = _take_out(connection, {**dict.fromkeys(theirs, GONE), row.name: pseudonym})
         write_audit(connection, now, self.actor, "person_erased", f"person:{row.id}", after={"texts": number})
 
     def _erase_customer(self, connection: Connection, row: sa.Row[Any], now: int) -> None:
         c, s, pseudonym = schema.customer.c, schema.satisfaction.c, pseudonym_of("customer", row.id)
-        _silence(connection, sa.and_(schema.notice.c.recipient == row.email, row.email != ""))
         connection.execute(sa.update(schema.satisfaction).where(s.customer_id == row.id).values(words=""))
         connection.execute(
             sa.update(schema.customer).where(c.id == row.id)
             .values(name=pseudonym, email="", link_epoch=c.link_epoch + 1, erased_at=now)
         )  # fmt: skip
-        number = _take_out(connection, {row.email: GONE, row.name: pseudonym})
+        own = bool(row.email) and not _is_others(connection, row.email)
+        if own:
+            _silence(connection, sa.and_(schema.notice.c.recipient == row.email, schema.notice.c.person_id.is_(None)))
+        number = _take_out(connection, {row.name: pseudonym} | ({row.email: GONE} if own else {}))
         write_audit(connection, now, self.actor, "customer_erased", f"customer:{row.id}", after={"texts": number})
 
 
@@ -180,6 +185,31 @@ def _end_token(connection: Connection, row: sa.Row[Any], pseudonym: str, now: in
     connection.execute(sa.update(schema.token).where(*theirs).values(name=pseudonym))
 
 
+def _is_others(connection: Connection, address: str) -> bool:
+    """Whether it is somebody's still: people share mailboxes and phones, and must go on being told. Whoever is erased
+    has none any more."""
+    p, k, c = schema.person.c, schema.contact.c, schema.customer.c
+    wanted = address.lower()
+    uses = sa.or_(
+        sa.exists().where(sa.or_(sa.func.lower(p.email) == wanted, p.phone == address)),
+        sa.exists().where(sa.func.lower(k.address) == wanted),
+        sa.exists().where(sa.func.lower(c.email) == wanted),
+    )
+    return bool(connection.execute(sa.select(uses)).scalar())
+
+
+def _personal(address: str) -> list[str]:
+    """What of an address names somebody: all of it, and a number behind a robot's room. The room alone ("yard") is many
+    people's, and a word like others."""
+    room, at, number = address.partition("@")
+    known = [address, number] if at and _is_number(number) else [address] if at or _is_number(room) else []
+    return [one for one in known if one.strip()]
+
+
+def _is_number(text: str) -> bool:
+    return sum(char.isdigit() for char in text) >= FIGURES
+
+
 def _take_out(connection: Connection, said: Mapping[str, str]) -> int:
     """Put something else in the place of words, wherever people write. Answers in how many rows they stood."""
     wanted = {word: other for word, other in said.items() if word.strip()}
@@ -216,7 +246,9 @@ def _without(value: Any, said: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         for word, other in sorted(said.items(), key=lambda one: -len(one[0])):
             for form in dict.fromkeys((word, html.escape(word))):
-                value = re.sub(_whole(form), other.replace("\\", r"\\"), value, flags=re.IGNORECASE)
+                # Addresses are written either way; a name with small letters is mostly a word.
+                flags = re.IGNORECASE if "@" in form else re.NOFLAG
+                value = re.sub(_whole(form), other.replace("\\", r"\\"), value, flags=flags)
         return value
     if isinstance(value, list):
         return [_without(one, said) for one in value]
