@@ -90,9 +90,8 @@ def create_app(api: Api) -> FastAPI:
         max_body_size=MAX_BODY_BYTES,
     )
     _remember(app, api)
-    for part in PARTS:
-        app.include_router(part.router)
-    for router in routers:
+    # Routes are tried in their order, and pages that are left open ask most often.
+    for router in (*routers, *(part.router for part in PARTS)):
         app.include_router(router)
     _serve_openapi(app)
     app.mount("/static", StaticFiles(directory=STATIC), "static")

@@ -1,9 +1,11 @@
 """What changed, as it changes: server-sent events from the change log."""
 
+import asyncio
 import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import anyio
@@ -35,30 +37,62 @@ Events = list[tuple[int, str]]
 
 
 class Board:
-    """What all streams of a process share: the newest change is looked for once for all of them, and what the staff is
-    told is read once, so that it costs the same for one open page and for hundreds."""
+    """What all streams of a process share: one looks for the newest change for all of them, and what the staff is told
+    is read once, so that it costs the same for one open page and for hundreds."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._looking = anyio.Lock()
+        self._reading = anyio.Lock()
         self._newest = 0
-        self._looked_at = -POLL_S
+        self._news = anyio.Event()
+        self._looker: asyncio.Task[None] | None = None
+        self._followers = 0
         self._told: tuple[int, int, Events] = (-1, -1, [])
         self._valid: dict[Visitor, float] = {}
 
-    async def newest(self) -> int:
-        """The number of the newest change, as it was at most POLL_S ago."""
-        async with self._looking:
-            if time.monotonic() - self._looked_at >= POLL_S * 0.9:
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """For as long as somebody follows, somebody looks."""
+        self._followers += 1
+        try:
+            if self._looker is None or self._looker.done():
                 self._newest = await to_thread.run_sync(self._look)
-                self._looked_at = time.monotonic()
-            return self._newest
+                self._looker = asyncio.create_task(self._keep_looking())
+            yield
+        finally:
+            self._followers -= 1
+
+    async def newest(self, known: int | None) -> int:
+        """The number of the newest change: at once where it is another than is known, else after a while. Raises what
+        the database did."""
+        looker = self._looker
+        if self._newest == known and not self._api.stopping():
+            with anyio.move_on_after(VALID_S):
+                await self._news.wait()
+        if looker is not None and looker.done():
+            looker.result()
+        return self._newest
+
+    async def _keep_looking(self) -> None:
+        try:
+            while self._followers and not self._api.stopping():
+                await anyio.sleep(POLL_S)
+                newest = await to_thread.run_sync(self._look)
+                if newest != self._newest:
+                    self._newest = newest
+                    self._wake()
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
 
     async def events(self, visitor: Visitor, last: int) -> Events:
         """What came after `last` that is for this visitor, at most AT_ONCE."""
         if visitor.role is Role.CUSTOMER:
             return await to_thread.run_sync(self._read, self._api.scope(visitor), last, self._newest)
-        async with self._looking:
+        async with self._reading:
             newest = self._newest
             if self._told[:2] != (last, newest):
                 found = await to_thread.run_sync(self._read, self._api.scope(visitor), last, newest)
@@ -68,7 +102,7 @@ class Board:
     async def may_follow(self, visitor: Visitor, *, at_once: bool) -> bool:
         """False once the visitor's right to it has ended: `at_once`, or within VALID_S. However many pages one session
         has open, it is asked about once."""
-        async with self._looking:
+        async with self._reading:
             now = time.monotonic()
             if not at_once and now - self._valid.get(visitor, -VALID_S) < VALID_S:
                 return True
@@ -121,32 +155,30 @@ async def stream(
     return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def follow(api: Api, visitor: Visitor, last: int | None, board: Board | None = None) -> AsyncIterator[str]:
-    """The visitor's events for as long as they may have them, with a heartbeat while nothing happens. `board`: what all
-    streams of this process share."""
-    board = board or Board(api)
+async def follow(api: Api, visitor: Visitor, last: int | None, board: Board) -> AsyncIterator[str]:
+    """The visitor's events for as long as they may have them, with a heartbeat while nothing happens."""
     # Said at once, so that the reader knows the stream stands; and how soon to come back when it breaks.
     yield "retry: 2000\n\n"
-    quiet_s = 0.0
-    while not api.stopping():
-        newest = await board.newest()
-        if not await board.may_follow(visitor, at_once=visitor.role is Role.CUSTOMER and newest != last):
-            yield "event: end\ndata: {}\n\n"
-            return
-        # A number that is still to come (the record was brought back from a copy) must not keep the news before it.
-        last = newest if last is None else min(last, newest)
-        events = await board.events(visitor, last) if newest > last else []
-        for number, event in events:
-            last = number
-            yield event
-        if not events:
+    told_at = time.monotonic()
+    async with board.followed():
+        while not api.stopping():
+            newest = await board.newest(last)
+            if not await board.may_follow(visitor, at_once=visitor.role is Role.CUSTOMER and newest != last):
+                yield "event: end\ndata: {}\n\n"
+                return
+            # A number that is still to come (the record was brought back from a copy) must not keep the news before it.
+            last = newest if last is None else min(last, newest)
+            events = await board.events(visitor, last) if newest > last else []
+            for number, event in events:
+                last = number
+                yield event
+            if events:
+                told_at = time.monotonic()
+                continue
             last = newest
-        quiet_s = 0.0 if events else quiet_s + POLL_S
-        if quiet_s >= HEARTBEAT_S:
-            quiet_s = 0.0
-            yield ": still here\n\n"
-        if len(events) < AT_ONCE:
-            await anyio.sleep(POLL_S)
+            if time.monotonic() - told_at >= HEARTBEAT_S:
+                told_at = time.monotonic()
+                yield ": still here\n\n"
 
 
 def _event(row: queries.AnyRow) -> str:

@@ -10,8 +10,11 @@ import time
 
 import msgspec
 
-LEAST_S, SPREAD_S, AFTER_S, EVERY_S = 2.0, 0.5, 0.3, 30.0
+LEAST_S, SPREAD_S, AFTER_S, EVERY_S = 5.0, 0.5, 0.3, 30.0
 """The times of live.js: between two refreshes, the spread of all pages, after a change, and without one."""
+
+
+Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Plan(msgspec.Struct):
@@ -30,6 +33,8 @@ class Page:
         self._plan = plan
         self._token = token
         self._changed = asyncio.Event()
+        self._heard = 0
+        self._line: Line | None = None
         self.answers_ms: list[float] = []
 
     async def live(self) -> None:
@@ -37,10 +42,13 @@ class Page:
         await asyncio.gather(self._follow(), self._show())
 
     async def _follow(self) -> None:
-        reader, writer = await self._ask("/api/v1/stream", "text/event-stream")
+        reader, writer = line = await asyncio.open_connection("127.0.0.1", self._plan.port)
         try:
+            await self._ask(line, "/api/v1/stream", "text/event-stream")
             while line := await reader.readline():
-                if line.startswith(b"event: change"):
+                if line.startswith(b"id: "):
+                    self._heard = int(line[4:])
+                elif line.startswith(b"event: change"):
                     self._changed.set()
         finally:
             writer.close()
@@ -54,23 +62,35 @@ class Page:
                 pass
             self._changed.clear()
             began = time.perf_counter()
-            reader, writer = await self._ask(self._plan.path, "text/html")
-            while await reader.read(65_536):
-                pass
-            writer.close()
+            shown = await self._fetch()
             self.answers_ms.append((time.perf_counter() - began) * 1000)
+            if self._heard > shown:
+                self._changed.set()
             await asyncio.sleep(LEAST_S - AFTER_S)
 
-    async def _ask(self, path: str, accept: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._plan.port)
-        closing = "" if accept == "text/event-stream" else "Connection: close\r\n"
+    async def _fetch(self) -> int:
+        """Up to which change the page that came shows. The connection stays, as a browser's does."""
+        if self._line is None:
+            self._line = await asyncio.open_connection("127.0.0.1", self._plan.port)
+        reader, _ = self._line
+        await self._ask(self._line, self._plan.path, "text/html")
+        shown, length = self._heard, 0
+        while (line := (await reader.readline()).lower()).strip():
+            name, _, value = line.partition(b": ")
+            shown = int(value) if name == b"x-shown" else shown
+            length = int(value) if name == b"content-length" else length
+        await reader.readexactly(length)
+        return shown
+
+    async def _ask(self, line: Line, path: str, accept: str) -> None:
+        reader, writer = line
         head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._token}\r\n"
-        writer.write(f"{head}Accept: {accept}\r\nAccept-Encoding: gzip\r\n{closing}\r\n".encode())
+        more = f"Accept: {accept}\r\nAccept-Encoding: gzip\r\nCache-Control: max-age=2\r\n\r\n"
+        writer.write((head + more).encode())
         await writer.drain()
         status = await reader.readline()
         if b" 200 " not in status:
             raise RuntimeError(f"{path} answered {status.decode().strip()}")
-        return reader, writer
 
 
 async def watch(plan: Plan) -> None:

@@ -13,6 +13,8 @@ from api.context import Api
 
 STREAMS_END_S = 3
 """So long open streams and requests are waited for when the process ends."""
+KEEP_ALIVE_S = 20
+"""A page that is left open asks again sooner than that, over the connection it has."""
 
 
 class _Server(uvicorn.Server):
@@ -46,7 +48,7 @@ def serve(
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=STREAMS_END_S, lifespan="off", limit_concurrency=2_000,
-        proxy_headers=True, forwarded_allow_ips=trusted_proxies,
+        proxy_headers=True, forwarded_allow_ips=trusted_proxies, timeout_keep_alive=KEEP_ALIVE_S,
     )  # fmt: skip
     server = _Server(config, announce)
     with _signals_only_end_the_server():

@@ -1,5 +1,6 @@
 """The fleet, the machines and the search, as they are read without scripts: for whom, how fresh, and how much of it."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -13,6 +14,7 @@ from api.pages.shell import BYTES_KEPT, Shared
 from api.shapes import PaceShape
 from monitor.store import schema
 from tests.api_world import DAY, HOUR, MINUTE, World, furnish, world
+from tests.patience import PATIENCE_S
 
 ZONE = "Europe/Berlin"
 
@@ -65,10 +67,45 @@ def test_a_page_is_laid_out_once_for_all_who_ask_and_anew_after_a_change() -> No
         made.append(len(made))
         return f"page {made[-1]}"
 
-    assert [shared.page("fleet", 7, lay_out)[0] for _ in range(3)] == ["page 0"] * 3
-    assert shared.page("fleet", 8, lay_out)[0] == "page 1"
-    assert shared.page("wall", 8, lay_out)[0] == "page 2"
-    assert shared.page("fleet", 8, lay_out)[0] == "page 1"
+    def ask(key: str, now: int, newest: int, *, aged: bool = False) -> str:
+        return shared.page(key, now, lambda: newest, lay_out, aged=aged).html
+
+    assert [ask("fleet", 1, 7) for _ in range(3)] == ["page 0"] * 3
+    assert ask("fleet", 2, 8) == "page 1"
+    assert ask("wall", 2, 8) == "page 2"
+    assert ask("fleet", 2001, 8) == "page 1"
+    assert ask("fleet", 2002, 8) == "page 3", "after a while, also where nothing changed"
+    assert ask("fleet", 2003, 9, aged=True) == "page 3", "a little old"
+    assert ask("fleet", 2003, 9) == "page 4"
+    assert ask("fleet", 4003, 9, aged=True) == "page 5", "but it is never older than that"
+
+
+def test_who_takes_an_older_page_does_not_wait_for_the_new_one() -> None:
+    shared, laying_out, may_go_on = Shared(), threading.Event(), threading.Event()
+
+    def slowly() -> str:
+        laying_out.set()
+        assert may_go_on.wait(PATIENCE_S)
+        return "new"
+
+    shared.page("fleet", 1, lambda: 1, lambda: "old")
+    first = threading.Thread(target=shared.page, args=("fleet", 5000, lambda: 2, slowly))
+    first.start()
+    assert laying_out.wait(PATIENCE_S)
+    found = shared.page("fleet", 5000, lambda: 2, slowly, aged=True)
+    may_go_on.set()
+    first.join(PATIENCE_S)
+    assert (found.html, found.shown) == ("old", 1)
+    assert shared.page("fleet", 5000, lambda: 2, slowly).html == "new"
+
+
+def test_a_page_says_up_to_which_change_it_shows(company: World) -> None:
+    with company.client("ops") as client:
+        fresh = int(client.get("/").headers["X-Shown"])
+        company.insert(schema.change, at=company.now(), what="device")
+        aged = client.get("/", headers={"Cache-Control": "max-age=2"}).headers["X-Shown"]
+        assert int(aged) == fresh
+        assert int(client.get("/").headers["X-Shown"]) == fresh + 1
 
 
 def test_pages_that_are_kept_take_so_much_room_and_no_more() -> None:
@@ -80,14 +117,14 @@ def test_pages_that_are_kept_take_so_much_room_and_no_more() -> None:
         return noise.randbytes(BYTES_KEPT // 16).hex()
 
     for key in range(8):
-        shared.page(key, 1, long)
+        shared.page(key, 1, lambda: 1, long)
     assert len(made) == 8
-    shared.page(7, 1, long)
+    shared.page(7, 1, lambda: 1, long)
     assert len(made) == 8, "the newest is kept"
-    shared.page(0, 1, long)
+    shared.page(0, 1, lambda: 1, long)
     assert len(made) == 9, "the oldest had to go"
-    whole = BYTES_KEPT * "x"
-    assert shared.page("whole", 1, lambda: whole)[0] is shared.page("whole", 1, str)[0], "one that fills it all stays"
+    whole = shared.page("whole", 1, lambda: 1, lambda: BYTES_KEPT * "x")
+    assert shared.page("whole", 1, lambda: 1, str) is whole, "one that fills it all stays"
 
 
 def test_every_page_says_what_time_it_is_here(company: World) -> None:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -28,6 +29,8 @@ BYTES_KEPT = 32 * 2**20
 """So much all of them take together, packed and plain: a page of ten thousand machines is long."""
 NOW_HEADER = "X-Now"
 """Of every page: the server's time in epoch ms."""
+SHOWN_HEADER = "X-Shown"
+"""Of a page that many share: the number of the newest change that it shows."""
 CHIEFS = (Role.MANAGER, Role.OPS, Role.ADMIN)
 
 
@@ -94,20 +97,39 @@ def render_shared(
     `known` answers what the template shows; nothing of it may depend on who reads, but on their role and customer.
     """
     api = api_of(request)
-    with api.reading() as connection:
-        newest = queries.last_change(connection)
-    shared: Shared = request.app.state.shared
     words = _words(request)
     own = visitor.person_id if visitor.role in OF_THEIR_OWN else visitor.person_id is not None
     eyes = (visitor.role, visitor.customer_id, own, words.lang, str(words.zone))
-    key = (template, str(request.url.query), *eyes)
-    moment = api.clock() // (KEPT_S * 1000)
-    html, packed = shared.page(key, (newest, moment), lambda: _html(request, template, visitor, words, known()))
-    if "gzip" not in request.headers.get("accept-encoding", ""):
-        return _answer(request, html, words, 200)
-    answer = _answer(request, packed, words, 200)
-    answer.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+    shared: Shared = request.app.state.shared
+    page = shared.page(
+        (template, str(request.url.query), *eyes), api.clock(), lambda: _newest(api),
+        lambda: _html(request, template, visitor, words, known()), aged=_may_be_aged(request),
+    )  # fmt: skip
+    packed = "gzip" in request.headers.get("accept-encoding", "")
+    answer = _answer(request, page.packed if packed else page.html, words, 200)
+    answer.headers.update({SHOWN_HEADER: str(page.shown), "Vary": "Accept-Encoding"})
+    if packed:
+        answer.headers["Content-Encoding"] = "gzip"
     return answer
+
+
+def _newest(api: Api) -> int:
+    with api.reading() as connection:
+        return queries.last_change(connection)
+
+
+def _may_be_aged(request: Request) -> bool:
+    """Whether whoever asks takes a page that is a little old: a page left open does, and asks again where it has heard
+    of more than it was shown; somebody who comes from a form wants to see what they did."""
+    return f"max-age={KEPT_S}" in request.headers.get("cache-control", "")
+
+
+class Page(NamedTuple):
+    """A page as it was laid out: plain, as gzip, and the number of the newest change that it shows."""
+
+    html: str
+    packed: bytes
+    shown: int
 
 
 class Shared:
@@ -117,22 +139,27 @@ class Shared:
         self._guard = Lock()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
-    def page(self, key: Hashable, version: Hashable, lay_out: Callable[[], str]) -> tuple[str, bytes]:
-        """The page of this key as of this version, plain and as gzip. Of several who ask at once, one lays it out and
-        the others wait."""
+    def page(
+        self, key: Hashable, now: int, newest: Callable[[], int], lay_out: Callable[[], str], *, aged: bool = False
+    ) -> Page:
+        """The page of this key, with every change until `newest()`, and laid out less than KEPT_S ago; `aged`: some of
+        these changes may be missing. Of several who ask at once one lays it out, and the others wait for it, unless
+        they take what there is."""
         with self._guard:
             kept = self._kept.setdefault(key, _Kept())
             self._kept.move_to_end(key)
             if len(self._kept) > PAGES_KEPT:
                 self._kept.popitem(last=False)
+        if aged and kept.page and (now < kept.until or kept.guard.locked()):
+            return kept.page
         with kept.guard:
-            if kept.version != version:
-                kept.html, kept.version = lay_out(), version
-                plain = kept.html.encode()
-                kept.packed = gzip.compress(plain, compresslevel=5, mtime=0)
-                kept.bytes = len(plain) + len(kept.packed)
+            number = newest()
+            if kept.page is None or now >= kept.until or kept.page.shown != number:
+                html = lay_out()
+                kept.page = Page(html, gzip.compress(html.encode(), compresslevel=5, mtime=0), number)
+                kept.until = now + KEPT_S * 1000
                 self._make_room(key)
-            return kept.html, kept.packed
+            return kept.page
 
     def _make_room(self, newest: Hashable) -> None:
         """Those go that were asked for longest ago; the one that was just laid out stays."""
@@ -147,8 +174,12 @@ class Shared:
 class _Kept:
     def __init__(self) -> None:
         self.guard = Lock()
-        self.html, self.packed, self.bytes = "", b"", 0
-        self.version: Hashable = None
+        self.page: Page | None = None
+        self.until = 0
+
+    @property
+    def bytes(self) -> int:
+        return len(self.page.html) + len(self.page.packed) if self.page else 0
 
 
 def _words(request: Request) -> Words:

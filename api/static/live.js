@@ -58,6 +58,7 @@
 
   let fetching = false;
   let again = false;
+  let heard = 0;
 
   async function refresh() {
     if (document.hidden || fetching) {
@@ -67,10 +68,12 @@
     fetching = true;
     again = false;
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      // What is laid out for many may be two seconds old: what came since, this page has heard of, and asks for again.
+      const answer = await fetch(location.href, { headers: { Accept: "text/html", "Cache-Control": "max-age=2" } });
       if (answer.redirected && new URL(answer.url).pathname.startsWith("/sign-in")) return location.reload();
       if (answer.ok) {
         ahead = Number(answer.headers.get("X-Now")) - Date.now();
+        again ||= heard > Number(answer.headers.get("X-Shown") ?? heard);
         replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
       }
       // An address that takes forms only, or nothing any more, was answered all the same.
@@ -79,7 +82,7 @@
       connected(false);
     } finally {
       fetching = false;
-      if (again) setTimeout(refresh, 1000);
+      if (again) soon();
     }
   }
 
@@ -142,7 +145,7 @@
   }
 
   // Many changes at once are one refresh, and not every page that is open asks at the same moment, nor all the time.
-  const LEAST_MS = 2000;
+  const LEAST_MS = 5000;
   let due = 0;
   let refreshedAt = 0;
   function soon() {
@@ -165,7 +168,10 @@
 
   function follow(url) {
     const stream = new EventSource(url);
-    stream.addEventListener("change", (event) => concerns(JSON.parse(event.data)) && soon());
+    stream.addEventListener("change", (event) => {
+      heard = Number(event.lastEventId);
+      if (concerns(JSON.parse(event.data))) soon();
+    });
     stream.addEventListener("open", () => connected(true));
     stream.addEventListener("error", () => connected(false));
     stream.addEventListener("end", () => {
