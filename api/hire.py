@@ -36,6 +36,7 @@ class SiteChange(Given):
 
     in_lines = frozenset({"access_notes"})
 
+    name: str = Field("", min_length=1, max_length=120)
     lat_deg: LatDeg = Field(None, description="WGS 84; null with lon_deg: not known any more.")
     lon_deg: LonDeg = None
     access_notes: str = Field("", max_length=NOTES_LENGTH)
@@ -114,6 +115,14 @@ class NewCustomer(Given):
     lang: Literal["zh", "en"] = "zh"
 
 
+class CustomerChange(Given):
+    """What is to change of a customer; what is left out stays."""
+
+    name: str = Field("", min_length=1, max_length=200)
+    email: str = Field("", max_length=254, description="Where notices of their machines go; '': nowhere.")
+    lang: Literal["zh", "en"] = "zh"
+
+
 class ContractShape(Shape):
     id: int
     number: str
@@ -141,12 +150,30 @@ def list_customers(api: Parts, _: ForOffice, limit: Limit = 50, cursor: Cursor =
 
 
 @router.get("/customers/{customer_id}", responses=documented(401, 403, 404))
-def one_customer(api: Parts, _: ForOffice, customer_id: CustomerId) -> CustomerShape:
-    """One of those who rent machines."""
+def one_customer(api: Parts, _: ForOffice, response: Response, customer_id: CustomerId) -> CustomerShape:
+    """One of those who rent machines, with the ETag that a change may name."""
+    return _customer(api, response, customer_id)
+
+
+@router.patch("/customers/{customer_id}", responses=documented(401, 403, 404, 409, 412, 422))
+def change_customer(
+    api: Parts, visitor: ForDesk, response: Response, customer_id: CustomerId, body: CustomerChange,
+    if_match: IfMatch = None,
+) -> CustomerShape:  # fmt: skip
+    """Change some of a customer. With If-Match, only if nobody else did meanwhile (412)."""
+    with refusals_told("customer"):
+        Hire(api.database, visitor.actor).change_customer(
+            customer_id, body.model_dump(exclude_unset=True), api.clock(), seen=seen_tag(if_match)
+        )
+    return _customer(api, response, customer_id)
+
+
+def _customer(api: Api, response: Response, customer_id: int) -> CustomerShape:
     with api.reading() as connection:
         row = hire.customer(connection, customer_id)
     if row is None:
         raise not_found("customer")
+    give_tag(response, hire.customer_tag(row))
     return CustomerShape.model_validate(row)
 
 

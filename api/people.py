@@ -134,6 +134,18 @@ class NewPerson(Given):
     customer: str | None = Field(None, max_length=200, description="Of role customer: whom they are with.")
 
 
+class PersonChange(Given):
+    """What is to change of somebody; what is left out stays."""
+
+    name: str = Field("", min_length=1, max_length=200)
+    role: Literal["ops", "technician", "customer", "service", "manager", "admin"] = Field(
+        "technician", description="One that the visitor may give. A customer's account stays one."
+    )
+    email: str = Field("", max_length=254)
+    phone: str = Field("", max_length=40)
+    lang: Literal["zh", "en"] = "zh"
+
+
 class NewCertificate(Given):
     profile: str = Field(min_length=1, max_length=64)
     since_at: GivenMoment | None = Field(None, description="Now, without it.")
@@ -211,7 +223,9 @@ def check_may_give(visitor: Visitor, role: str) -> None:
     given = ROLES_GIVEN.get(visitor.role, ())
     if role not in given:
         allowed = ", ".join(given) or "none"
-        raise Problem(403, "Not allowed", f"role: as {visitor.role} you may add and end people of these: {allowed}")
+        raise Problem(
+            403, "Not allowed", f"role: as {visitor.role} you may add, change and end people of these: {allowed}"
+        )
 
 
 # --- one person ----------------------------------------------------------------------------------------------------
@@ -232,6 +246,40 @@ def add_person(api: Parts, visitor: ForDesk, response: Response, body: NewPerson
 def one_person(api: Parts, _: ForOffice, response: Response, person_id: PersonId) -> PersonDetail:
     """One person with all that is kept of them, and the ETag that a change may name."""
     return person_detail(api, response, person_id)
+
+
+@router.patch("/people/{person_id}", responses=documented(401, 403, 404, 409, 412, 422))
+def change_person(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, body: PersonChange, if_match: IfMatch = None
+) -> PersonDetail:
+    """Change somebody's name, address, telephone, language or role. Only who may give both the role that they have and
+    the one that they get; whoever gets another role or e-mail address signs in anew."""
+    changes = body.model_dump(exclude_unset=True)
+    _check_may_change(api, visitor, person_id)
+    if "role" in changes:
+        check_may_give(visitor, changes["role"])
+    with refusals_told("person"):
+        _commands(api, visitor.actor).change(person_id, changes, api.clock(), seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
+
+
+@router.post("/people/{person_id}/enable", responses=documented(401, 403, 404, 412, 422))
+def enable(
+    api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, if_match: IfMatch = None
+) -> PersonDetail:
+    """They are back: they sign in by a link, and are told things again. Only who may give somebody's role."""
+    _check_may_change(api, visitor, person_id)
+    with refusals_told("person"):
+        _commands(api, visitor.actor).enable(person_id, api.clock(), seen=seen_tag(if_match))
+    return person_detail(api, response, person_id)
+
+
+def _check_may_change(api: Api, visitor: Visitor, person_id: int) -> None:
+    """Raises the 403 Problem where there is somebody who may do more than the visitor."""
+    with api.reading() as connection:
+        there = people.person_row(connection, person_id)
+    if there is not None:
+        check_may_give(visitor, there.role)
 
 
 @router.post("/people/{person_id}/certificates", responses=documented(401, 403, 404, 412, 422))
@@ -309,10 +357,7 @@ def disable(
     api: Parts, visitor: ForDesk, response: Response, person_id: PersonId, if_match: IfMatch = None
 ) -> PersonDetail:
     """They have left: no sign-in, no notices, no turns. Only who may give somebody's role may end it."""
-    with api.reading() as connection:
-        there = people.person_row(connection, person_id)
-    if there is not None:
-        check_may_give(visitor, there.role)
+    _check_may_change(api, visitor, person_id)
     with refusals_told("person"):
         _commands(api, visitor.actor).disable(person_id, api.clock(), seen=seen_tag(if_match))
     return person_detail(api, response, person_id)

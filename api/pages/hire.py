@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from api import commands, hire, inspections
 from api.access import DESK, DOERS, ERASERS, ForDesk, ForDoers, ForErasing, ForOffice, ForStaff
 from api.context import Api, Parts
-from api.hire import CustomerId, NewContract, NewCustomer, NewRental, RentalEnd
+from api.hire import CustomerChange, CustomerId, Exchange, NewContract, NewCustomer, NewRental, RentalEnd
 from api.inspections import HandOverShape, ObstacleShape, RentalId, ReturnGiven
 from api.links import LinkMade, LinkWish, make_customer_link
 from api.pages.filling import (
@@ -80,6 +80,18 @@ def customer_page(request: Request, api: Parts, visitor: ForOffice, customer_id:
     return _customer_page(request, api, visitor, customer_id)
 
 
+@router.post("/settings/customers/{customer_id}")
+def change_customer_by_form(
+    request: Request, api: Parts, visitor: ForDesk, customer_id: CustomerId, form: Sent
+) -> Response:
+    def change() -> None:
+        body = made(CustomerChange, {name: form.text(name) for name in ("name", "email", "lang")})
+        hire.change_customer(api, visitor, Response(), customer_id, body, form.tag)
+
+    again = f"/settings/customers/{customer_id}"
+    return done_or_told(change, again, lambda told: _customer_page(request, api, visitor, customer_id, told))
+
+
 @router.post("/settings/customers/{customer_id}/link")
 def make_link_by_form(
     request: Request, api: Parts, visitor: ForDesk, customer_id: CustomerId, form: Sent
@@ -114,13 +126,14 @@ def _customer_page(
     request: Request, api: Api, visitor: Visitor, customer_id: int, complaint: Complaint | None = None,
     link: LinkMade | None = None,
 ) -> HTMLResponse:  # fmt: skip
-    customer = hire.one_customer(api, visitor, customer_id)
+    kept = Response()
+    customer = hire.one_customer(api, visitor, kept, customer_id)
     rentals = list_rentals(api, visitor, customer_id=customer_id, limit=SHOWN_OF_CUSTOMER)
     contracts = hire.list_contracts(api, visitor, customer_id=customer_id, limit=SHOWN_OF_CUSTOMER)
     return render(
-        request, "settings_customer.html", visitor=visitor,
-        complaint=complaint, customer=customer, rentals=_standing(rentals.items, api.clock()), more=rentals.next,
-        contracts=contracts.items, link=link, may_change=visitor.role in DESK and customer.erased_at is None,
+        request, "settings_customer.html", visitor=visitor, complaint=complaint, customer=customer, seen=tag_in(kept),
+        rentals=_standing(rentals.items, api.clock()), more=rentals.next, contracts=contracts.items, link=link,
+        may_change=visitor.role in DESK and customer.erased_at is None,
         may_erase=visitor.role in ERASERS and customer.erased_at is None,
         signs=api.desk.addresses.signer is not None,
     )  # fmt: skip
@@ -250,6 +263,17 @@ def end_by_form(request: Request, api: Parts, visitor: ForDesk, rental_id: Renta
         hire.end_rental(api, visitor, Response(), rental_id, body, form.tag)
 
     return _moved_on(request, api, visitor, rental_id, end)
+
+
+@router.post("/rentals/{rental_id}/exchange")
+def exchange_by_form(request: Request, api: Parts, visitor: ForDesk, rental_id: RentalId, form: Sent) -> Response:
+    """Another machine takes over; its rental comes next."""
+    try:
+        body = made(Exchange, {"device_id": form.text("device_id"), "at": form.moment("at")})
+        other = hire.exchange(api, visitor, Response(), rental_id, body, form.tag)
+    except Problem as problem:
+        return _rental_page(request, api, visitor, rental_id, complaint_of(problem))
+    return RedirectResponse(f"/rentals/{other.id}", 303)
 
 
 @router.post("/rentals/{rental_id}/self-test")

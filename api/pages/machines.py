@@ -5,12 +5,23 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse
 
-from api.access import DESK, DOERS, ForAll
+from api.access import DESK, DOERS, ForAll, ForDesk
 from api.context import Api, Parts
-from api.devices import HOUR_MS, DeviceId, device_detail, faults_in, list_devices, profile_shape, series
+from api.devices import (
+    HOUR_MS,
+    DeviceId,
+    Retirement,
+    device_detail,
+    faults_in,
+    list_devices,
+    profile_shape,
+    retire_machine,
+    series,
+)
+from api.pages.filling import Complaint, Sent, done_or_told, made
 from api.pages.shell import pages, render
 from api.pages.ticking import open_tickets
 from api.shapes import Condition, DeviceShape, ReadingShape, SensorShape, SeriesShape
@@ -106,6 +117,23 @@ def machine_page(
     metric: Annotated[str, Query(max_length=64)] = "",
     span: Annotated[str, Query(alias="range", max_length=3)] = "1h",
 ) -> HTMLResponse:
+    return _machine_page(request, api, visitor, device_id, metric, span)
+
+
+@router.post("/machines/{device_id}/retire")
+def retire_by_form(request: Request, api: Parts, visitor: ForDesk, device_id: DeviceId, form: Sent) -> Response:
+    """It leaves the fleet for good; what keeps it is said."""
+    return done_or_told(
+        lambda: retire_machine(api, visitor, device_id, made(Retirement, {"reason": form.text("reason")})),
+        f"/machines/{device_id}",
+        lambda told: _machine_page(request, api, visitor, device_id, complaint=told),
+    )
+
+
+def _machine_page(
+    request: Request, api: Api, visitor: Visitor, device_id: str, metric: str = "", span: str = "1h",
+    complaint: Complaint | None = None,
+) -> HTMLResponse:  # fmt: skip
     machine = device_detail(api, visitor, device_id)
     profile = api.profiles.get(machine.profile)
     sensors = _sensors(api, machine.profile, machine.latest.values if machine.latest else {})
@@ -118,6 +146,8 @@ def machine_page(
         "machine.html",
         visitor=visitor,
         machine=machine,
+        complaint=complaint,
+        may_retire=visitor.role in DESK and machine.retired_at is None,
         sensors=sensors,
         chosen=chosen,
         beyond=_beyond(profile, machine.latest),

@@ -38,6 +38,7 @@ from api.people import (
     NewAbsence,
     NewPerson,
     PartId,
+    PersonChange,
     PersonDetail,
     PersonId,
     may_erase,
@@ -49,7 +50,7 @@ from api.words import Words
 from api.zones import zones
 from monitor.desk.telling import shipped_policy
 from monitor.notify.channels import contact_address
-from monitor.store.access import Visitor
+from monitor.store.access import Role, Visitor
 from monitor.store.people import MAX_CONTACTS, MAX_PARTS
 
 router = pages()
@@ -106,6 +107,27 @@ def _people_page(
 @router.get("/settings/people/{person_id}")
 def person_page(request: Request, api: Parts, visitor: ForOffice, person_id: PersonId) -> HTMLResponse:
     return _person_page(request, api, visitor, person_id)
+
+
+@router.post("/settings/people/{person_id}/card")
+def change_person_by_form(
+    request: Request, api: Parts, visitor: ForDesk, person_id: PersonId, form: Sent
+) -> Response:  # fmt: skip
+    """`name`, `email`, `phone`, `lang`, and `role` where it may be given."""
+
+    def change() -> None:
+        given = {name: form.text(name) for name in ("name", "email", "phone", "lang", "role") if name in form.fields}
+        people.change_person(api, visitor, Response(), person_id, made(PersonChange, given), form.tag)
+
+    return _changed(request, api, visitor, person_id, change, "card")
+
+
+@router.post("/settings/people/{person_id}/enable")
+def enable_by_form(request: Request, api: Parts, visitor: ForDesk, person_id: PersonId, form: Sent) -> Response:
+    def change() -> None:
+        people.enable(api, visitor, Response(), person_id, form.tag)
+
+    return _changed(request, api, visitor, person_id, change, "")
 
 
 @router.post("/settings/people/{person_id}/contacts")
@@ -266,12 +288,14 @@ def _person_page(
     words, now = words_for(request), api.clock()
     labels = labels_of(request, words.lang)
     ways = list_channels(api, visitor).channels if visitor.role in DESK else []
+    given = people.ROLES_GIVEN.get(visitor.role, ())
     spells = {day: [one for one in person.hours if one.weekday == day] for day in WEEK}
     return render(
         request, "settings_person.html", visitor=visitor,
         complaint=complaint, person=person, seen=tag_in(kept),
         may_change=visitor.role in DESK and person.disabled_at is None,
         may_erase=may_erase(visitor, person) and person.erased_at is None,
+        may_give=person.role in given, given=_roles_given(person.role, given),
         hears=[labels.notice_kind(one) for one in person.hears],
         roles=ROLES, channels=CHANNELS, ways=ways, lines=_lines(request, person), weekdays=weekdays(words),
         spells=spells, spell_lines={day: _spell_lines(request, day, len(some)) for day, some in spells.items()},
@@ -285,6 +309,13 @@ def _lines(request: Request, person: PersonDetail) -> int:
     """How many lines the form for contacts has."""
     there = min(len(person.contacts) + MORE_CONTACTS, MAX_CONTACTS)
     return max(there, min(lines_sent(request, "address."), MAX_CONTACTS + MORE_CONTACTS))
+
+
+def _roles_given(role: str, given: Sequence[Role]) -> dict[Role, str]:
+    """The roles that somebody of this one may get by whoever gives these: a customer's account stays one."""
+    if role == Role.CUSTOMER:
+        return {Role.CUSTOMER: ROLES[Role.CUSTOMER]}
+    return {one: ROLES[one] for one in given if one is not Role.CUSTOMER}
 
 
 def _spell_lines(request: Request, day: int, there: int) -> int:

@@ -87,6 +87,12 @@ RULES = (
          N_("Give a number in the international form, such as +8613800000000.")),
     rule(r"there is no channel .*|channel: 1 to .*", N_("There is no such channel."), "channel"),
     rule(r"the address must be .*", N_("Give the name of a room that is set up.")),
+    rule(r"person \d+ has left: .*", N_("They have left: enable the account first.")),
+    rule(r"a customer's account stays one, .*", N_("A customer's account stays one, and no other becomes one.")),
+    rule(r"a technician's token bears this name; .*",
+         N_("A technician's token bears this name: whoever runs the service has to end it first."), "name"),
+    rule(r"somebody else with the same e-mail address has a password",
+         N_("Somebody else with this e-mail address has a password: give an address of their own.")),
     # Machines and rentals.
     rule(r"there is no machine .*|There is no such machine here\.", N_("There is no such machine."), "device_id"),
     rule(r"there is no (customer|contract|site) \d+", NO_SUCH_CHOICE),

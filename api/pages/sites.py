@@ -47,7 +47,9 @@ def site_page(request: Request, api: Parts, visitor: ForStaff, site_id: SiteId) 
 @router.post("/settings/sites/{site_id}")
 def change_site_by_form(request: Request, api: Parts, visitor: ForDesk, site_id: SiteId, form: Sent) -> Response:
     def change() -> None:
-        hire.change_site(api, visitor, Response(), site_id, made(SiteChange, _given(form)), form.tag)
+        name = {"name": form.text("name")} if "name" in form.fields else {}
+        body = made(SiteChange, {**name, **_given(form)})
+        hire.change_site(api, visitor, Response(), site_id, body, form.tag)
 
     again = f"/settings/sites/{site_id}"
     return done_or_told(change, again, lambda told: _site_page(request, api, visitor, site_id, told))

@@ -55,6 +55,32 @@ class Hire:
             write_audit(connection, now, self.actor, "customer_added", f"customer:{customer_id}", after={"lang": lang})
         return customer_id
 
+    def change_customer(
+        self, customer_id: int, changes: Mapping[str, str], now: int, *, seen: str | None = None
+    ) -> None:  # fmt: skip
+        """Change some of name, email ('': they are told nothing) and lang."""
+        if "name" in changes:
+            check_text("name", changes["name"], 200)
+        if changes.get("email"):
+            check_email(changes["email"])
+        if changes.get("lang", LANGS[0]) not in LANGS:
+            raise Refused(f"lang {changes['lang']!r}: allowed are {', '.join(LANGS)}")
+        with changing(self.database) as connection:
+            c = schema.customer.c
+            row = connection.execute(sa.select(schema.customer).where(c.id == customer_id).with_for_update()).first()
+            if row is None:
+                raise LookupError(f"there is no customer {customer_id}")
+            refuse_stale(f"customer {customer_id}", seen, customer_tag(row))
+            changed = {name: value for name, value in changes.items() if row._mapping[name] != value}
+            if not changed:
+                return
+            there = connection.execute(sa.select(c.id).where(c.name == changed.get("name", ""))).scalar()
+            if there is not None:
+                raise Conflict(f"customer {there} has this name already")
+            connection.execute(sa.update(schema.customer).where(c.id == customer_id).values(**changed))
+            write_audit(connection, now, self.actor, "customer_changed", f"customer:{customer_id}",
+                        after={"fields": sorted(changed)})  # fmt: skip
+
     def add_contract(self, number: str, customer_id: int, signed_at: int | None, now: int) -> int:
         """`number` is the one on the paper."""
         check_text("number", number, 60)
@@ -171,6 +197,11 @@ def customers(connection: Connection, *, after: int = 0, limit: int) -> list[Row
 def customer(connection: Connection, customer_id: int) -> Row | None:
     c = schema.customer.c
     return connection.execute(sa.select(schema.customer).where(c.id == customer_id)).first()
+
+
+def customer_tag(row: Row) -> str:
+    """What may be changed of a customer, as a short hash (ETag)."""
+    return tag_of((row.name, row.email, row.lang))
 
 
 def on_hire(connection: Connection, now: int) -> dict[int, int]:

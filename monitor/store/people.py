@@ -18,7 +18,18 @@ from monitor.desk.rota import Absence, Override, Rotation, Worker, WorkingHours
 from monitor.store import passwords, schema, second_factor
 from monitor.store.access import end_other_sessions
 from monitor.store.database import Database
-from monitor.store.registry import LANGS, ROLES, Refused, check_text, raise_version, refuse_stale, tag_of, write_audit
+from monitor.store.registry import (
+    LANGS,
+    ROLES,
+    Conflict,
+    Refused,
+    check_email,
+    check_text,
+    raise_version,
+    refuse_stale,
+    tag_of,
+    write_audit,
+)
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -190,6 +201,37 @@ class People:
             if gone.rowcount == 0:
                 raise LookupError(f"person {person_id} has no absence {absence_id}")
             self._note(connection, "absence_removed", person_id, {"absence_id": absence_id}, now)
+
+    def change(self, person_id: int, changes: Mapping[str, str], now: int, *, seen: str | None = None) -> None:
+        """Change some of name, email, phone, lang and role. Whoever gets another role or address signs in anew."""
+        _check_card(changes)
+        with self.database.begin() as connection:
+            _existing(connection, person_id, seen)
+            row = person_row(connection, person_id)
+            changed = {name: value for name, value in changes.items() if row and row._mapping[name] != value}
+            if row is None or not changed:
+                return
+            _check_change(connection, row, changed)
+            connection.execute(sa.update(schema.person).where(schema.person.c.id == person_id).values(**changed))
+            if changed.keys() & {"role", "email"}:
+                end_other_sessions(connection, person_id, "", self.actor, now)
+            role = {"role": changed["role"], "was": row.role} if "role" in changed else {}
+            self._note(connection, "person_changed", person_id, {"fields": sorted(changed), **role}, now)
+
+    def enable(self, person_id: int, now: int, *, seen: str | None = None) -> None:
+        """Somebody is back: they may sign in again, by a link, and are told things. What else let them in stays
+        ended."""
+        with self.database.begin() as connection:
+            _existing(connection, person_id, seen)
+            row = person_row(connection, person_id)
+            if row is None or row.disabled_at is None:
+                return
+            connection.execute(sa.update(schema.person).where(schema.person.c.id == person_id).values(disabled_at=None))
+            t = schema.token.c
+            theirs = t.name == row.name, t.role == TECHNICIAN, t.revoked_at.is_(None)
+            if row.role == TECHNICIAN:
+                connection.execute(sa.update(schema.token).where(*theirs).values(revoked_at=now))
+            self._note(connection, "person_enabled", person_id, {}, now)
 
     def disable(self, person_id: int, now: int, *, seen: str | None = None) -> None:
         """Somebody has left: they sign in no more, and nobody tells or asks them anything."""
@@ -518,6 +560,48 @@ def _existing(connection: Connection, person_id: int, seen: str | None) -> None:
     if seen is not None:
         row = person_row(connection, person_id)
         refuse_stale(f"person {person_id}", seen, person_tag(row, parts_of(connection, person_id)))
+
+
+CARD = ("name", "email", "phone", "lang", "role")
+
+
+def _check_card(values: Mapping[str, str]) -> None:
+    if unknown := values.keys() - set(CARD):
+        raise Refused(f"{min(unknown)}: of a person only {', '.join(CARD)} can be changed")
+    if "name" in values:
+        check_text("name", values["name"], 200)
+    if "email" in values:
+        check_email(values["email"])
+    if values.get("phone"):
+        check_text("phone", values["phone"], 40)
+    for field, allowed in (("role", ROLES), ("lang", LANGS)):
+        if field in values and values[field] not in allowed:
+            raise Refused(f"{field} {values[field]!r}: allowed are {', '.join(allowed)}")
+
+
+def _check_change(connection: Connection, row: Row, changed: Mapping[str, str]) -> None:
+    """What the record says against a change of somebody's card."""
+    if row.disabled_at is not None:
+        raise Conflict(f"person {row.id} has left: enable the account first")
+    name, role = changed.get("name", row.name), changed.get("role", row.role)
+    if "customer" in (row.role, role) and role != row.role:
+        raise Refused("role: a customer's account stays one, and no other becomes one")
+    c, t = schema.person.c, schema.token.c
+    if "name" in changed and connection.execute(sa.select(c.id).where(c.name == name)).first():
+        raise Refused(f"person {name!r} exists already")
+    # A technician's token is the technician's of its name (access.visitor_of_token): it must not become another's.
+    named = t.name.in_({row.name, name}), t.role == TECHNICIAN, t.revoked_at.is_(None)
+    moved = changed.keys() & {"name", "role"} and TECHNICIAN in (row.role, role)
+    if moved and connection.execute(sa.select(t.id).where(*named)).first():
+        raise Conflict("a technician's token bears this name; fettle token revoke ends it")
+    if "email" in changed and passwords.set_at(connection, row.id) is not None:
+        _refuse_shared(connection, row.id, changed["email"])
+
+
+def _refuse_shared(connection: Connection, person_id: int, email: str) -> None:
+    """An address and a password must name one person."""
+    if any(one.id != person_id and one.hash for one in passwords.accounts_at(connection, email)):
+        raise Refused("email: somebody else with the same e-mail address has a password")
 
 
 def _check_can_go(connection: Connection, person_id: int) -> None:

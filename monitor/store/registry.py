@@ -17,7 +17,7 @@ from monitor.store.database import Database, runs
 
 ROLES = ("ops", "technician", "customer", "service", "manager", "admin")
 LANGS = ("zh", "en")
-SITE_FIELDS = ("lat_deg", "lon_deg", "access_notes", "remote", "timezone")
+SITE_FIELDS = ("name", "lat_deg", "lon_deg", "access_notes", "remote", "timezone")
 NOTES_LENGTH = 2000
 
 
@@ -123,7 +123,7 @@ class Registry:
         return site_id
 
     def change_site(self, site_id: int, changes: Mapping[str, Any], now: int, *, seen: str | None = None) -> None:
-        """Change some of lat_deg, lon_deg, access_notes, remote and timezone. `seen` is the tag that was read.
+        """Change some of name, lat_deg, lon_deg, access_notes, remote and timezone. `seen` is the tag that was read.
 
         What was promised for open tickets stays as it was promised. Raises LookupError, Stale or Refused.
         """
@@ -139,6 +139,9 @@ class Registry:
             if before == dict(changes):
                 return
             _check_site({**row._mapping, **changes})
+            if changes.get("name", row.name) != row.name:
+                check_text("site name", changes["name"], 120)
+                _refuse_existing(connection, schema.site, "site", changes["name"])
             connection.execute(sa.update(schema.site).where(c.id == site_id).values(**changes))
             write_audit(connection, now, self.actor, "site_changed", f"site:{site_id}", _discreet(before),
                         _discreet(changes))  # fmt: skip
