@@ -16,6 +16,7 @@ from api.context import Api
 from api.devices import device_shape
 from api.labels import N_, Labels
 from api.problems import not_found
+from api.refusals import refusals_told
 from api.shapes import DeviceShape, plain
 from monitor.desk import notices
 from monitor.desk.tickets import Outcome, Status, Verb
@@ -368,7 +369,8 @@ def report(api: Api, customer_id: int, form: CustomerForm, name: str, actor: str
     if machine is None:
         raise not_found("machine")
     said = Report(machine.device_id, form.words, "customer", form.by or name, form.stopped)
-    return api.desk.report(said, actor, now)
+    with refusals_told("machine"):
+        return api.desk.report(said, actor, now)
 
 
 def cleaned(text: str) -> str:

@@ -224,7 +224,7 @@ def check_may_give(visitor: Visitor, role: str) -> None:
     if role not in given:
         allowed = ", ".join(given) or "none"
         raise Problem(
-            403, "Not allowed", f"role: as {visitor.role} you may add, change and end people of these: {allowed}"
+            403, "Not allowed", f"role: as {visitor.role} you may keep people of these: {allowed}"
         )
 
 

@@ -13,7 +13,7 @@ from api.evidence import Evidence
 from api.labels import Labels, labels_of
 from api.paging import Cursor, Limit, cut, key_of
 from api.problems import Problem, documented, not_found
-from api.refusals import IfMatch, give_tag, seen_tag
+from api.refusals import IfMatch, give_tag, refusals_told, seen_tag
 from api.shapes import (
     Act,
     AmendmentShape,
@@ -176,15 +176,14 @@ def _explained(api: Api, clock: Commitment, ledger: Ledger) -> ExplainedClock:
     })  # fmt: skip
 
 
-@router.post("/tickets", status_code=201, responses=documented(401, 403, 404, 422))
+@router.post("/tickets", status_code=201, responses=documented(401, 403, 404, 409, 422))
 def report(request: Request, api: Parts, visitor: ForDoers, body: ReportBody) -> TicketDetail:
-    """Somebody told us that a machine has a fault: a ticket with the same clocks, or the one that is open on it."""
+    """Somebody told us that a machine has a fault: a ticket with the same clocks, or the one that is open on it. 409
+    where the machine left the fleet."""
     _check_began(body.occurred_at, api.clock())
     report = Report(body.device_id, body.text, body.origin, body.reported_by, body.stopped, body.occurred_at)
-    try:
+    with refusals_told("machine"):
         ticket_id = api.desk.report(report, visitor.actor, api.clock())
-    except LookupError as missing:
-        raise not_found("machine") from missing
     return ticket_detail(api, visitor, ticket_id, labels_of(request, "en"), with_readings=False)[0]
 
 

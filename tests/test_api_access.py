@@ -304,6 +304,10 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             inspector_id=1, signature="Tang", signed_at=1, at=1, recorded_at=1,
         )  # fmt: skip
         company.insert(
+            schema.rotation, name="Nights", timezone="Europe/Berlin", people=[1], shift_h=24, handover_weekday=0,
+            handover_minute=480, starts_at=company.began, ends_at=company.began + 1, handed_over_at=company.began,
+        )  # fmt: skip
+        company.insert(
             schema.spot_check_draw, month="2026-11", at=1, seed="", policy_version="1", frame=0, fingerprint="",
             strata=[], machines=[],
         )  # fmt: skip

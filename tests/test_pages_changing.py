@@ -223,3 +223,18 @@ def test_a_machine_is_exchanged_from_its_rental(ops: httpx.Client) -> None:
     assert ops.get("/api/v1/rentals/1").json()["ends_at"] is not None
     assert ops.post("/rentals/1/exchange", data={"device_id": "gen-old", "at": "", **read}).status_code == 412
     assert re.search('/rentals/1"', ops.get("/rentals/4").text)
+
+
+def test_a_machine_that_left_has_no_new_tickets(company: World, ops: httpx.Client) -> None:
+    assert ops.post("/api/v1/devices/gen-mute/retire", json={"reason": "sold"}).status_code == 200
+    body = {"device_id": "gen-mute", "text": "It smokes"}
+    told = ops.post("/api/v1/tickets", json=body)
+    assert (told.status_code, told.json()["detail"]) == (409, "machine gen-mute is retired")
+    form = ops.post("/tickets/new", data=body)
+    assert form.status_code == 409
+    assert "Machine gen-mute is retired." in form.text
+    assert 'class="wrong"' in field(form.text, "/tickets/new", "device_id")
+    assert "It smokes" in field(form.text, "/tickets/new", "text")
+    with company.database.connect() as connection:
+        rows = sa.select(sa.func.count()).where(schema.ticket.c.device_id == "gen-mute")
+        assert connection.execute(rows).scalar_one() == 0

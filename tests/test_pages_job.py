@@ -313,7 +313,7 @@ def test_the_record_says_where_whom_to_call_and_what_was_put_in_before(company: 
     assert [(note["by"], note["text"]) for note in found["notes"]] == [("Olga", "Ask for Ek")]
     for shown in (
         "Gate code 12 &lt;b&gt;with", 'href="tel:+4670123"', 'href="tel:+49301234567"', "put in at 2 of 3 such repairs",
-        'href="geo:53.50000,9.98000?q=53.50000,9.98000"', "Ask for Ek",
+        'href="geo:53.50000,9.98000?q=53.50000,9.98000"', "<code>53.50000, 9.98000</code>", "Ask for Ek",
     ):  # fmt: skip
         assert shown in page, shown
 

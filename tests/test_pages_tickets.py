@@ -148,6 +148,17 @@ def test_each_link_says_how_many_it_leads_to(company: World) -> None:
             assert len(listed(page(client, href))) == int(count), href
 
 
+def test_a_chosen_site_stays_chosen_where_nothing_is_open(fresh: World) -> None:
+    quiet = fresh.insert(schema.site, name="Quiet Harbour", remote=False, timezone="Europe/Berlin")
+    with fresh.client("ops") as client:
+        for path in ("/tickets", "/tickets/board"):
+            html = page(client, f"{path}?site={quiet}")
+            assert re.search(r'aria-current="(page|true)"[^>]*>Quiet Harbour', html), path
+        assert "Quiet Harbour" not in page(client, "/tickets")
+    with fresh.client("customer") as client:
+        assert "Quiet Harbour" not in page(client, f"/tickets?site={quiet}"), "whose places are no customer's to know"
+
+
 def test_mine_are_the_technicians_own(company: World) -> None:
     with signed_in(company, Role.TECHNICIAN, TANG) as client:
         html = page(client, "/tickets?whose=mine")

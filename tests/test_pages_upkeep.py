@@ -108,6 +108,20 @@ def test_weeks_begin_on_monday_where_the_reader_is(zone: str) -> None:
     assert plan[2].from_at == round(datetime(2026, 11, 30, tzinfo=there).astimezone(UTC).timestamp() * 1000)
 
 
+def test_a_week_with_a_change_of_the_clock_is_a_week() -> None:
+    there = ZoneInfo("Europe/Berlin")
+    # The clocks go back on Sunday: seven times 24 h from now is Sunday still.
+    now = datetime(2026, 10, 19, 0, 30, tzinfo=there)
+    plan = list(_stretches(
+        [
+            due("this", datetime(2026, 10, 25, 23, 59, tzinfo=there), State.DUE_SOON),
+            due("next", datetime(2026, 10, 26, 0, 0, tzinfo=there), State.NOT_DUE),
+        ],
+        round(now.timestamp() * 1000), words_in("en", "Europe/Berlin"),
+    ))  # fmt: skip
+    assert [(one.code, one.trips[0].jobs[0].due.device_id) for one in plan] == [("this", "this"), ("next", "next")]
+
+
 def test_a_trip_counts_its_machines_and_who_is_still_to_go() -> None:
     at = datetime(2026, 11, 30, tzinfo=UTC)
     given = due("a", at, State.DUE, assignee_id=1)

@@ -46,11 +46,12 @@ def board_page(request: Request, api: Parts, visitor: ForStaff, asked: Asked) ->
         )
     with api.reading() as connection:
         open_now = queries.open_tickets(connection, api.scope(visitor))
+        site_name = queries.site_name(connection, asked.site)
     return render(
         request, "board.html", visitor=visitor, columns=columns, asked=asked, total=sum(one.count for one in columns),
         open_now=open_now, nobodys=unassigned(tally), may_report=visitor.role in DOERS,
         whose=whose_facet(asked, tally, visitor, labels, "/tickets/board"),
-        facets=facets(asked, tally, visitor, labels, "/tickets/board", staged=False),
+        facets=facets(asked, tally, visitor, labels, "/tickets/board", staged=False, site_name=site_name),
         list_href=asked.link("/tickets"), board_href=asked.link("/tickets/board"),
         past_href=asked.link("/tickets", show="all"),
     )  # fmt: skip

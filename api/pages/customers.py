@@ -20,6 +20,7 @@ from api.links import signer_of
 from api.pages.filling import Complaint, Form, Sent, Wrong, complaint_of, made
 from api.pages.shell import pages, render
 from api.problems import Problem, not_found
+from api.refusals import refusals_told
 from api.satisfaction import ForCustomers
 from api.words import wanted_lang
 from monitor.engine.desk import Report
@@ -231,7 +232,8 @@ def stranger_reports(request: Request, api: Parts, token: Token, form: Sent) -> 
         return render(request, "at_machine.html", machine=machine, complaint=complaint_of(problem), told=None)
     reports_of(request).refuse(f"label:{machine.device_id}")
     report = Report(machine.device_id, said.words, "label", said.by, said.stopped)
-    ticket_id = api.desk.report(report, f"label:{machine.device_id}", api.clock())
+    with refusals_told("machine"):
+        ticket_id = api.desk.report(report, f"label:{machine.device_id}", api.clock())
     with api.reading() as connection:
         clocks = queries.commitments(connection, [ticket_id])[ticket_id]
     promises = customers.promises_of(clocks, api.clock(), wanted_lang(request, api.lang))

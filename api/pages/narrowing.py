@@ -106,28 +106,32 @@ def whose_facet(
 
 
 def facets(
-    asked: Narrowed, tally: Sequence[TicketTally], visitor: Visitor, labels: Labels, base: str, *, staged: bool
+    asked: Narrowed, tally: Sequence[TicketTally], visitor: Visitor, labels: Labels, base: str, *, staged: bool,
+    site_name: str | None = None,
 ) -> list[Facet]:  # fmt: skip
-    """The other ways to narrow what is shown; sites only where something is open, the most first."""
+    """The other ways to narrow what is shown; sites only where something is open, the most first, and the one that is
+    asked for, whose `site_name` is known to who may see it."""
     say = labels.words.say
     grave = [("", say("every severity")), *((one.value, labels.severity(one)) for one in Severity)]
     ways = {say("Severity"): [(replace(asked, severity=code), word) for code, word in grave]}
     if staged:
         stages = [("", say("every stage")), *((code, say(title)) for code, title in STAGES.items())]
         ways[say("Stage")] = [(replace(asked, stage=code), word) for code, word in stages]
-    sites = _sites(tally, asked.site)
+    sites = _sites(tally, asked.site, site_name)
     if len(sites) > 1 or asked.site is not None:
         named = [(None, say("every site")), *sites[:SITES_NAMED]]
         ways[say("Site")] = [(replace(asked, site=key), name) for key, name in named]
     return [Facet(title, _choices(some, asked, tally, visitor, base)) for title, some in ways.items()]
 
 
-def _sites(tally: Sequence[TicketTally], chosen: int | None) -> list[tuple[int, str]]:
-    """The sites where something is open: the chosen one, then the one with the most."""
+def _sites(tally: Sequence[TicketTally], chosen: int | None, name: str | None) -> list[tuple[int, str]]:
+    """The chosen site, also where nothing is open; then those where something is, the one with the most first."""
     numbers: Counter[tuple[int, str]] = Counter()
     for one in tally:
         if one.place_id is not None:
             numbers[one.place_id, one.site_name or ""] += one.count
+    if chosen is not None and name is not None:
+        numbers[chosen, name] += 0
     return sorted(numbers, key=lambda site: (site[0] != chosen, -numbers[site], site[1]))
 
 

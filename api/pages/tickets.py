@@ -85,13 +85,14 @@ def tickets_page(
     tally = tickets.count_tickets(api, visitor).items
     with api.reading() as connection:
         open_now = queries.open_tickets(connection, api.scope(visitor))
+        site_name = queries.site_name(connection, asked.site) if visitor.role in STAFF else None
     return render(
         request, "tickets.html", visitor=visitor, past=past, asked=asked, open_now=open_now,
         nobodys=unassigned(tally), beyond=0 if past else max(shown(asked, tally, visitor) - len(found), 0),
         may_report=visitor.role in DOERS, may_board=visitor.role in STAFF,
         tickets=ticking(api, visitor, found, request),
         whose=whose_facet(asked, tally, visitor, labels, "/tickets"),
-        facets=facets(asked, tally, visitor, labels, "/tickets", staged=True),
+        facets=facets(asked, tally, visitor, labels, "/tickets", staged=True, site_name=site_name),
         past_href=asked.link("/tickets", show="all"), open_href=asked.link("/tickets"),
         board_href=asked.at("").link("/tickets/board"),
         next_href=asked.link("/tickets", show="all", cursor=listed.next) if listed and listed.next else "",

@@ -181,6 +181,20 @@
     addEventListener("pagehide", () => stream.close());
   }
 
+  // What can be copied is text that can be marked; the button is for browsers that let a page copy.
+  function offerCopies() {
+    if (!navigator.clipboard) return;
+    for (const button of document.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
+  }
+  document.addEventListener("fettle:refreshed", offerCopies);
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = button.dataset.copied;
+  });
+  offerCopies();
+
   for (const button of document.querySelectorAll("[data-print]")) {
     button.hidden = false;
     button.addEventListener("click", () => print());

@@ -46,7 +46,7 @@ from monitor.engine.upkeep import Upkeep
 from monitor.links import Signer, customer_token
 from monitor.store import cases, people, satisfaction
 from monitor.store.database import Database
-from monitor.store.registry import write_audit
+from monitor.store.registry import Conflict, write_audit
 
 CROSSINGS_A_TICK = 500
 HOLDS_A_TICK = 200
@@ -476,12 +476,14 @@ class Desk:
     def report(self, reported: Report, actor: str, now: int) -> int:
         """Somebody says that a machine has a fault: it opens a ticket, or joins the one that is open on the machine.
 
-        Answers the ticket. Raises LookupError where there is no such machine.
+        Answers the ticket. Raises LookupError where there is no such machine, and Conflict where it left the fleet.
         """
         with self.database.begin() as connection:
             standings = cases.load_standings(connection, [reported.device_id], self.profiles, now)
             if reported.device_id not in standings:
                 raise LookupError(f"there is no machine {reported.device_id}")
+            if cases.is_retired(connection, reported.device_id):
+                raise Conflict(f"machine {reported.device_id} is retired")
             # Who takes the trouble to tell us is not put off by a window that was declared.
             standing = replace(standings[reported.device_id], window_until=None)
             fault = _reported(reported, standing, now)

@@ -23,6 +23,12 @@ Row = sa.Row[*tuple[Any, ...]]
 IDS_A_QUERY = 500
 
 
+def is_retired(connection: Connection, device_id: str) -> bool:
+    """Whether a machine left the fleet."""
+    c = schema.device.c
+    return bool(connection.execute(sa.select(c.retired_at.is_not(None)).where(c.device_id == device_id)).scalar())
+
+
 def load_standings(
     connection: Connection, device_ids: Collection[str], profiles: Mapping[str, Profile], now: int
 ) -> dict[str, Standing]:

@@ -445,6 +445,12 @@ def site_row(connection: Connection, site_id: int) -> AnyRow | None:
     return connection.execute(select(site).where(site.c.id == site_id)).one_or_none()
 
 
+def site_name(connection: Connection, site_id: int | None) -> str | None:
+    """None where there is no such site."""
+    row = site_row(connection, site_id) if site_id is not None else None
+    return row.name if row else None
+
+
 def people(connection: Connection, *, after: int = 0, limit: int) -> Rows:
     return connection.execute(select(person).where(person.c.id > after).order_by(person.c.id).limit(limit)).all()
 
