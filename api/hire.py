@@ -293,4 +293,4 @@ def _rental(api: Api, response: Response, rental_id: int) -> RentalShape:
     if kept is None or row is None:
         raise not_found("rental")
     give_tag(response, tag_of(kept))
-    return RentalShape.model_validate(row)
+    return RentalShape.of(row, api.clock())

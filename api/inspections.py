@@ -186,6 +186,7 @@ class HandOverShape(Shape):
     inspection_id: int | None
     command_id: str | None = Field(description="The self-test.")
     obstacles: list[ObstacleShape]
+    first: ObstacleShape | None = Field(description="What of them is best cleared first.")
 
 
 class ReturnGiven(Given):
@@ -381,17 +382,19 @@ def take_back(
     if kept is None or row is None:
         raise not_found("rental")
     give_tag(response, tag_of(kept))
-    return ReturnShape(rental=RentalShape.model_validate(row), inspection_due_at=_due_at(row.returned_at))
+    return ReturnShape(rental=RentalShape.of(row, api.clock()), inspection_due_at=_due_at(row.returned_at))
 
 
 def _gate(request: Request, api: Api, found: Gate) -> HandOverShape:
     with api.reading() as connection:
         done = inspections.hand_over_of(connection, found.rental.id)
+    shown = _obstacles(request, api, found.rental.id, found.obstacles) if not done else []
+    first = gate.first(found.obstacles) if not done else None
     return HandOverShape(
         rental_id=found.rental.id, device_id=found.rental.device_id, as_of=found.at, open=not found.obstacles,
         handed_over_at=found.rental.handed_over_at, handed_over_by=done.actor if done else None,
         inspection_id=done.inspection_id if done else None, command_id=done.command_id if done else None,
-        obstacles=_obstacles(request, api, found.rental.id, found.obstacles) if not done else [],
+        obstacles=shown, first=shown[found.obstacles.index(first)] if first else None,
     )  # fmt: skip
 
 

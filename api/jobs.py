@@ -42,6 +42,9 @@ class JobsShape(BaseModel):
     at: Moment = Field(description="The server's time, for phones whose clock is wrong.")
     mine: list[TicketShape] = Field(description="What they have taken: the one in hand first, then by time left.")
     offered: list[OfferShape] = Field(description="What they are asked to take, by time left.")
+    next_id: int | None = Field(
+        description="What comes next: what is in hand or taken, else what waits for an answer, else what has to wait."
+    )
 
 
 class PlaceShape(Shape):
@@ -108,7 +111,7 @@ def list_jobs(api: Parts, visitor: ForTechnician) -> JobsShape:
 def jobs_of(api: Api, visitor: Visitor) -> JobsShape:
     now, person_id = api.clock(), visitor.person_id
     if person_id is None:
-        return JobsShape(person_id=None, at=now, mine=[], offered=[])
+        return JobsShape(person_id=None, at=now, mine=[], offered=[], next_id=None)
     with api.reading() as connection:
         mine = tickets.with_clocks(connection, jobs.held(connection, person_id, now, MOST_JOBS))
         rows = jobs.offered(connection, person_id, now, MOST_JOBS)
@@ -117,7 +120,13 @@ def jobs_of(api: Api, visitor: Visitor) -> JobsShape:
         OfferShape.model_validate({**dict(one), "until_at": row.until_at})
         for one, row in zip(shown, rows, strict=True)
     ]  # fmt: skip
-    return JobsShape(person_id=person_id, at=now, mine=sorted(mine, key=_in_hand), offered=offered)
+    mine = sorted(mine, key=_in_hand)
+    return JobsShape(person_id=person_id, at=now, mine=mine, offered=offered, next_id=_next(mine, offered))
+
+
+def _next(mine: Sequence[TicketShape], offered: Sequence[TicketShape]) -> int | None:
+    taken = [one for one in mine if one.status != Status.WAITING]
+    return next((one.id for one in (*taken, *offered, *mine)), None)
 
 
 def _in_hand(job: TicketShape) -> int:

@@ -35,7 +35,7 @@ def list_rentals(
             connection, api.scope(visitor), customer_id=customer_id, device_id=device_id,
             before=key_of(cursor, int), limit=limit + 1,
         )  # fmt: skip
-    items, following = cut([RentalShape.model_validate(row) for row in rows], limit, "id")
+    items, following = cut([RentalShape.of(row, api.clock()) for row in rows], limit, "id")
     return Page(items=items, next=following)
 
 

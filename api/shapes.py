@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from monitor.desk.tickets import WAIT_REASONS, Outcome, Resolution
+from monitor.fleet.gate import Stands, stands
 
 T = TypeVar("T")
 
@@ -801,6 +802,13 @@ class RentalShape(Shape):
         None, description="When the machine went out through the gate; a rental that was taken over began with it."
     )
     returned_at: Moment | None = Field(None, description="When the machine came back.")
+    stands: Stands = Field(description="How it stands now; over: and not back yet, never: and never went out.")
+
+    @classmethod
+    def of(cls, row: Any, now: int) -> "RentalShape":
+        """A rental as it stands now."""
+        how = stands(row.starts_at, row.ends_at, row.handed_over_at, row.returned_at, now)
+        return cls.model_validate({**row._mapping, "stands": how})
 
 
 class SiteShape(Shape):

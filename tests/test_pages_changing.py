@@ -10,6 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from monitor.fleet.gate import FIRST_THINGS_FIRST, Code, Obstacle, first, stands
 from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import World, furnish, world
@@ -238,3 +239,54 @@ def test_a_machine_that_left_has_no_new_tickets(company: World, ops: httpx.Clien
     with company.database.connect() as connection:
         rows = sa.select(sa.func.count()).where(schema.ticket.c.device_id == "gen-mute")
         assert connection.execute(rows).scalar_one() == 0
+
+
+# --- what the API says of the next step ----------------------------------------------------------------------------
+
+
+def test_the_api_says_how_a_rental_stands_and_what_comes_first(ops: httpx.Client) -> None:
+    listed = {one["device_id"]: one["stands"] for one in ops.get("/api/v1/rentals").json()["items"]}
+    assert listed == {"gen-a": "waiting", "gen-b": "waiting", "gen-old": "never"}
+    gate = ops.get("/api/v1/rentals/1/hand-over").json()
+    codes = [one["code"] for one in gate["obstacles"]]
+    assert codes[0] == "no_inspection"
+    assert gate["first"] == next(one for one in gate["obstacles"] if one["code"] == "critical_fault")
+    assert f"/tickets/{gate['first']['facts']['ticket_id']}" in ops.get("/rentals/1").text
+
+
+@pytest.mark.parametrize(
+    ("starts_at", "ends_at", "out_at", "back_at", "how"),
+    [
+        (11, None, None, None, "coming"), (10, None, None, None, "waiting"), (5, 11, 6, None, "out"),
+        (5, 10, 6, None, "over"), (5, 10, None, None, "never"), (5, 10, 6, 9, "back"), (5, 5, None, None, "never"),
+    ],
+)  # fmt: skip
+def test_how_a_rental_stands(
+    starts_at: int, ends_at: int | None, out_at: int | None, back_at: int | None, how: str
+) -> None:  # fmt: skip
+    assert stands(starts_at, ends_at, out_at, back_at, 10) == how
+
+
+def test_every_obstacle_has_its_place() -> None:
+    assert sorted(FIRST_THINGS_FIRST) == sorted(Code)
+    assert first([Obstacle(Code.NO_SELF_TEST), Obstacle(Code.ON_HIRE), Obstacle(Code.NOT_HEARD)]) == Obstacle(
+        Code.ON_HIRE
+    )
+    assert first([]) is None
+
+
+def test_the_api_says_which_job_comes_next(company: World) -> None:
+    def jobs() -> tuple[object, str]:
+        with signed_in(company, Role.TECHNICIAN, TANG) as tang:
+            found = tang.get("/api/v1/jobs").json()
+            about = re.search(r'data-about="(\d*)"', tang.get("/job").text)
+            return found["next_id"], about[1] if about else ""
+
+    assert jobs() == (None, "")
+    with company.client("ops") as desk:
+        desk.post("/api/v1/tickets/1/dispatch", json={"technician_id": TANG})
+        assert jobs() == (1, "1"), "what waits for an answer"
+        desk.post("/api/v1/tickets/3/accept", json={"technician_id": TANG})
+        assert jobs() == (3, "3"), "what was taken goes before it"
+        desk.post("/api/v1/tickets/3/pause", json={"reason": "parts"})
+        assert jobs() == (1, "1"), "what has to wait comes last"

@@ -10,7 +10,7 @@ from api import commands, hire, inspections
 from api.access import DESK, DOERS, ERASERS, ForDesk, ForDoers, ForErasing, ForOffice, ForStaff
 from api.context import Api, Parts
 from api.hire import CustomerChange, CustomerId, Exchange, NewContract, NewCustomer, NewRental, RentalEnd
-from api.inspections import HandOverShape, ObstacleShape, RentalId, ReturnGiven
+from api.inspections import HandOverShape, RentalId, ReturnGiven
 from api.links import LinkMade, LinkWish, make_customer_link
 from api.pages.filling import (
     Complaint,
@@ -28,20 +28,12 @@ from api.paging import MAX_ITEMS
 from api.people import Confirmed
 from api.problems import Problem
 from api.registers import list_rentals
-from api.shapes import RentalShape
 from monitor.store.access import Visitor
 
 router = pages()
 
 LISTED = 100
 SHOWN_OF_CUSTOMER = 50
-
-# In which order what stands in the way is best cleared: what cannot be helped first, the self-test last, for its answer
-# counts for minutes; it is a sign of life as well.
-FIRST_THINGS_FIRST = (
-    "retired", "rental_over", "too_early", "on_hire", "cut_off", "in_window", "critical_fault", "maintenance_overdue",
-    "no_inspection", "inspection_old", "inspection_failed", "no_self_test", "self_test_failed", "not_heard",
-)  # fmt: skip
 
 
 # --- customers -----------------------------------------------------------------------------------------------------
@@ -132,7 +124,7 @@ def _customer_page(
     contracts = hire.list_contracts(api, visitor, customer_id=customer_id, limit=SHOWN_OF_CUSTOMER)
     return render(
         request, "settings_customer.html", visitor=visitor, complaint=complaint, customer=customer, seen=tag_in(kept),
-        rentals=_standing(rentals.items, api.clock()), more=rentals.next, contracts=contracts.items, link=link,
+        rentals=rentals.items, more=rentals.next, contracts=contracts.items, link=link,
         may_change=visitor.role in DESK and customer.erased_at is None,
         may_erase=visitor.role in ERASERS and customer.erased_at is None,
         signs=api.desk.addresses.signer is not None,
@@ -140,29 +132,6 @@ def _customer_page(
 
 
 # --- rentals -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rental:
-    """A rental with how it stands: coming, waiting (for its hand-over), out, over (and not back), back or never."""
-
-    rental: RentalShape
-    stands: str
-
-
-def _standing(rentals: list[RentalShape], now: int) -> list[Rental]:
-    return [Rental(one, stands(one, now)) for one in rentals]
-
-
-def stands(rental: RentalShape, now: int) -> str:
-    """How a rental stands now, as far as it says itself."""
-    if rental.returned_at is not None:
-        return "back"
-    if rental.ends_at is not None and rental.ends_at <= now:
-        return "never" if rental.handed_over_at is None else "over"
-    if rental.handed_over_at is not None:
-        return "out"
-    return "coming" if rental.starts_at > now else "waiting"
 
 
 @router.get("/rentals")
@@ -176,7 +145,7 @@ def rentals_page(
 ) -> HTMLResponse:
     found = list_rentals(api, visitor, customer_id, device_id or None, LISTED, cursor)
     return render(
-        request, "rentals.html", visitor=visitor, rentals=_standing(found.items, api.clock()), following=found.next,
+        request, "rentals.html", visitor=visitor, rentals=found.items, following=found.next,
         customer_id=customer_id, device_id=device_id, may_add=visitor.role in DESK,
     )  # fmt: skip
 
@@ -298,7 +267,7 @@ def _rental_page(
 ) -> HTMLResponse:
     kept, now = Response(), api.clock()
     rental = hire.one_rental(api, visitor, kept, rental_id)
-    how = stands(rental, now)
+    how = rental.stands
     gate = inspections.show_gate(request, api, visitor, Response(), rental_id) if how in ("coming", "waiting") else None
     step = next_step(gate, visitor) if gate else None
     asked = commands.list_commands(api, visitor, rental.device_id).items if gate else []
@@ -314,12 +283,8 @@ def _rental_page(
 
 
 def next_step(gate: HandOverShape, visitor: Visitor) -> Step | None:
-    """The one thing to do next about what stands in the way, for who may; None where nothing can be done here."""
-
-    def place(one: ObstacleShape) -> int:
-        return FIRST_THINGS_FIRST.index(one.code) if one.code in FIRST_THINGS_FIRST else 0
-
-    first = min(gate.obstacles, key=place, default=None)
+    """Where the first thing that stands in the way is cleared, for who may; None where nothing can be done here."""
+    first = gate.first
     if first is None:
         return None
     machine, facts = f"/machines/{gate.device_id}", first.facts

@@ -19,7 +19,7 @@ from api.pages.shell import home_of, pages, render
 from api.pages.tickets import act_of
 from api.pages.ticking import ticking
 from api.problems import Problem, is_api
-from api.shapes import Act, TicketDetail, TicketShape
+from api.shapes import Act, TicketDetail
 from api.words import wanted_lang
 from monitor.desk.choices import LISTS
 from monitor.desk.tickets import MAX_BACKDATING_MS, Status, Verb
@@ -131,7 +131,8 @@ def _show(
     complaint: Complaint | None = None,
 ) -> HTMLResponse:  # fmt: skip
     labels = labels_of(request, wanted_lang(request, api.lang))
-    chosen = _chosen(found, ticket_id)
+    wanted = found.next_id if ticket_id is None else ticket_id
+    chosen = next((one for one in (*found.mine, *found.offered) if one.id == wanted), None)
     mine = [one for one in found.mine if chosen is None or one.id != chosen.id]
     offered = [one for one in found.offered if chosen is None or one.id != chosen.id]
     known: dict[str, Any] = {}
@@ -155,15 +156,6 @@ def _follows(found: JobsShape, chosen: TicketShape | None) -> str:
     shown = [f"ticket:{one.id}" for one in (*found.mine, *found.offered)]
     machine = [f"device:{chosen.device_id}"] if chosen and chosen.device_id else []
     return " ".join([f"what:{ASKED}", *shown, *machine])
-
-
-def _chosen(found: JobsShape, ticket_id: int | None) -> TicketShape | None:
-    """The job that is shown: the one that was asked for; else what is in hand or was taken, what waits for an answer,
-    what has to wait."""
-    if ticket_id is not None:
-        return next((one for one in (*found.mine, *found.offered) if one.id == ticket_id), None)
-    taken = [one for one in found.mine if one.status != Status.WAITING]
-    return next(iter((*taken, *found.offered, *found.mine)), None)
 
 
 def _forms(api: Api, ticket: TicketDetail, job: JobShape, labels: Labels) -> dict[str, object]:

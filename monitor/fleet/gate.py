@@ -4,7 +4,7 @@ numbers stand in gate.toml.
 Every obstacle is named at once: who is told one after the other drives to the yard four times.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -54,6 +54,27 @@ class Code(StrEnum):
     NO_SELF_TEST = "no_self_test"
     SELF_TEST_FAILED = "self_test_failed"
     NOT_HEARD = "not_heard"
+
+
+# In which order what stands in the way is best cleared: what cannot be helped first, the self-test last, for its answer
+# counts for minutes; it is a sign of life as well.
+FIRST_THINGS_FIRST = (
+    Code.HANDED_OVER, Code.RETIRED, Code.RENTAL_OVER, Code.TOO_EARLY, Code.ON_HIRE, Code.CUT_OFF, Code.IN_WINDOW,
+    Code.CRITICAL_FAULT, Code.MAINTENANCE_OVERDUE, Code.NO_INSPECTION, Code.INSPECTION_OLD, Code.INSPECTION_FAILED,
+    Code.NO_SELF_TEST, Code.SELF_TEST_FAILED, Code.NOT_HEARD,
+)  # fmt: skip
+
+
+class Stands(StrEnum):
+    """How a rental stands: agreed for later, to be handed over, out, over and not back, back, or over and never went
+    out."""
+
+    COMING = "coming"
+    WAITING = "waiting"
+    OUT = "out"
+    OVER = "over"
+    BACK = "back"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,24 @@ class Standing:
     windows: tuple[Facts, ...] = ()
     overdue: tuple[Facts, ...] = ()
     faults: tuple[Facts, ...] = ()
+
+
+def stands(
+    starts_at: int, ends_at: int | None, handed_over_at: int | None, returned_at: int | None, now: int
+) -> Stands:  # fmt: skip
+    """How a rental stands now, as far as it says itself. Times are epoch ms UTC."""
+    if returned_at is not None:
+        return Stands.BACK
+    if ends_at is not None and ends_at <= now:
+        return Stands.NEVER if handed_over_at is None else Stands.OVER
+    if handed_over_at is not None:
+        return Stands.OUT
+    return Stands.COMING if starts_at > now else Stands.WAITING
+
+
+def first(found: Sequence[Obstacle]) -> Obstacle | None:
+    """What is best cleared first of all that stands in the way."""
+    return min(found, key=lambda one: FIRST_THINGS_FIRST.index(one.code), default=None)
 
 
 def obstacles(standing: Standing, policy: Policy, now: int) -> tuple[Obstacle, ...]:
