@@ -97,7 +97,7 @@ def test_a_form_is_filled_in_as_it_was_sent() -> None:
     assert '<input type="hidden" name="seen" value="old">' in shown, "they decide by what they had read"
     assert 'name="name" value="&lt;&quot;&amp;" required id="refused" aria-invalid="true"><small' in shown
     assert '<small class="wrong">Not like that.</small></label>' in shown
-    assert 'No. <a href="#refused">Name</a></p>' in shown
+    assert 'No. <a class="tap" href="#refused">Name</a></p>' in shown
     assert '<input type="checkbox" name="on" value="true"> On' in shown
     assert '<input type="radio" name="one" value="y" checked>' in shown
     assert "<option>A &amp; B</option><option selected>C</option>" in shown

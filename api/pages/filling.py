@@ -150,7 +150,10 @@ def made(body: type[Body], values: Mapping[str, Any], at: Mapping[str, str] | No
 
 SAID = {
     409: N_("This is not possible as things stand."),
-    412: N_("Somebody else changed this meanwhile. What you see now is as it is; look, and do it again."),
+    412: N_(
+        "Somebody else changed this meanwhile. What you see now is as it is, and what you had filled in is kept: "
+        "look, and send it again."
+    ),
     422: N_("This cannot be taken as it is."),
     429: N_("Not so fast: one a minute."),
 }

@@ -130,7 +130,7 @@ def _of_form(html: str, form: FormFound, sent: Lists, refusal: Refusal) -> Itera
     yield about.beside_at, about.beside_at, f'<small class="wrong">{escape(refusal.words)}</small>'
     at = _alert_ends(html)
     if at and about.title:
-        yield at, at, f' <a href="#{about.ident}">{escape(about.title)}</a>'
+        yield at, at, f' <a class="tap" href="#{about.ident}">{escape(about.title)}</a>'
 
 
 def _about(form: FormFound, name: str) -> Control | None:
