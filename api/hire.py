@@ -186,12 +186,14 @@ def add_customer(api: Parts, visitor: ForDesk, body: NewCustomer) -> CustomerSha
 
 
 @router.post("/customers/{customer_id}/erase", responses=documented(401, 403, 404, 409, 422))
-def erase_customer(api: Parts, visitor: ForErasing, customer_id: CustomerId, body: Confirmed) -> CustomerShape:
+def erase_customer(
+    api: Parts, visitor: ForErasing, response: Response, customer_id: CustomerId, body: Confirmed
+) -> CustomerShape:  # fmt: skip
     """What is known of a customer and of their people goes, for good; rentals and tickets stay under a number. Not
     while they have a machine on hire, or an open ticket (409)."""
     with refusals_told("customer"):
         Erasure(api.database, visitor.actor).customer(customer_id, body.confirm, api.clock())
-    return one_customer(api, visitor, customer_id)
+    return _customer(api, response, customer_id)
 
 
 @router.get("/contracts", responses=documented(401, 403, 422))

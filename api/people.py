@@ -223,9 +223,7 @@ def check_may_give(visitor: Visitor, role: str) -> None:
     given = ROLES_GIVEN.get(visitor.role, ())
     if role not in given:
         allowed = ", ".join(given) or "none"
-        raise Problem(
-            403, "Not allowed", f"role: as {visitor.role} you may keep people of these: {allowed}"
-        )
+        raise Problem(403, "Not allowed", f"role: as {visitor.role} you may keep people of these: {allowed}")
 
 
 # --- one person ----------------------------------------------------------------------------------------------------

@@ -136,6 +136,20 @@ def test_of_a_customer_their_people_and_words_go_too(company: World) -> None:
     assert (again.status_code, "was erased" in again.text) == (422, True)
 
 
+def test_who_was_erased_stays_so(company: World) -> None:
+    person_id = add(company)
+    customer_id = company.insert(schema.customer, name="Gone Ltd", email="gone@example.com", lang="en")
+    company.tokens["admin"] = company.token(Role.ADMIN, "the admin")
+    with company.client("admin") as admin:
+        for path, name in ((f"people/{person_id}", NAME), (f"customers/{customer_id}", "Gone Ltd")):
+            assert admin.post(f"/api/v1/{path}/erase", json={"confirm": name}).status_code == 200
+            again = admin.patch(f"/api/v1/{path}", json={"name": name})
+            assert (again.status_code, "was erased" in again.text) == (409, True)
+        assert admin.post(f"/api/v1/people/{person_id}/enable", json={}).status_code == 409
+    assert NAME not in stored(company)
+    assert "Gone Ltd" not in stored(company)
+
+
 def test_who_shares_a_mailbox_is_told_as_before(company: World) -> None:
     person_id = add(company)
     company.insert(schema.person, name="Yara", role="ops", email=EMAIL.upper(), lang="en", added_at=BEGAN)

@@ -111,8 +111,8 @@ def test_a_site_lies_on_earth(registry: Registry, place: tuple[float, float]) ->
 
 def test_of_a_site_only_what_is_named_is_changed(registry: Registry) -> None:
     site_id = registry.add_site("Dock 9", remote=False, timezone="UTC", now=NOW)
-    with pytest.raises(Refused, match="name: of a site only"):
-        registry.change_site(site_id, {"name": "Dock 10"}, NOW)
+    with pytest.raises(Refused, match="id: of a site only"):
+        registry.change_site(site_id, {"id": 10}, NOW)
     with pytest.raises(Refused, match="both or none"):
         registry.change_site(site_id, {"lat_deg": 1.0}, NOW)
     with pytest.raises(LookupError):

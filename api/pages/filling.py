@@ -167,7 +167,13 @@ class Complaint:
     sentence: str
     problem: Problem
     said: str = ""
-    """What exactly, where the page has words of its own for it, in the reader's language."""
+    """What exactly, where the page has words of its own for it, in the reader's language; they need no sentence before
+    them, but for that somebody else was faster."""
+
+    @property
+    def leads(self) -> str:
+        """The sentence that stands before it."""
+        return "" if self.said and self.status != 412 else self.sentence
 
     def told(self, words: Words) -> Refused:
         """What exactly, and of which field, as the reader reads it."""

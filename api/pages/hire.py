@@ -108,7 +108,7 @@ def add_contract_by_form(
 @router.post("/settings/customers/{customer_id}/erase")
 def erase_by_form(request: Request, api: Parts, visitor: ForErasing, customer_id: CustomerId, form: Sent) -> Response:
     def erase() -> None:
-        hire.erase_customer(api, visitor, customer_id, made(Confirmed, {"confirm": form.text("confirm")}))
+        hire.erase_customer(api, visitor, Response(), customer_id, made(Confirmed, {"confirm": form.text("confirm")}))
 
     again = f"/settings/customers/{customer_id}"
     return done_or_told(erase, again, lambda told: _customer_page(request, api, visitor, customer_id, told))

@@ -13,13 +13,13 @@ from api.access import ForAll, Open
 from api.context import Api, Parts
 from api.jobs import ForTechnician, JobShape, JobsShape
 from api.labels import CANNOT, N_, STATUSES, TAPS, Labels, labels_of
-from api.pages.filling import Complaint, Form, Sent, Wrong
+from api.pages.filling import SAID, Complaint, Form, Sent, Wrong
 from api.pages.refused import NO_SUCH_CHOICE
 from api.pages.shell import home_of, pages, render
 from api.pages.tickets import act_of
 from api.pages.ticking import ticking
 from api.problems import Problem, is_api
-from api.shapes import Act, TicketDetail
+from api.shapes import Act, TicketDetail, TicketShape
 from api.words import wanted_lang
 from monitor.desk.choices import LISTS
 from monitor.desk.tickets import MAX_BACKDATING_MS, Status, Verb
@@ -41,7 +41,6 @@ COURSE = (Verb.ACCEPT, Verb.DEPART, Verb.ARRIVE, Verb.START_REPAIR, Verb.RESOLVE
 """One after the other: a phone without a signal goes on by itself."""
 USUAL_FIRST = 3
 MOST_PARTS, PART_CHARS = 50, 120
-NOT_TAKEN = N_("This step was not taken.")
 
 
 def job_act_of(form: Form, verb: Verb, now: int, labels: Labels) -> Act:
@@ -122,7 +121,7 @@ def _refused(
                                   status=labels.status(row.status))
         )  # fmt: skip
     still = ticket_id if ticket_id in {one.id for one in (*found.mine, *found.offered)} else None
-    complaint = Complaint(problem.status, NOT_TAKEN, problem, said)
+    complaint = Complaint(problem.status, SAID.get(problem.status, ""), problem, said)
     return _show(request, api, visitor, found, still, complaint=complaint)
 
 

@@ -59,6 +59,7 @@ RULES = (
     rule(r"lies more than ten years from now", N_("It lies more than ten years from now.")),
     rule(r"must be the name of a file, or an http\(s\) address", N_("Give the name of a file, or an address.")),
     # People, sites, customers.
+    rule(r"(person|customer) (?P<number>\d+) was erased", N_("Number %(number)s was erased, and stays so.")),
     rule(r"(site|person|rotation|customer) (?P<name>'.*') exists already", N_("%(name)s exists already."), "name"),
     rule(r"customer (?P<number>\d+) has this name already", N_("Customer %(number)s has this name already."), "name"),
     rule(r"contract \d+ has the number (?P<number>.+) already",

@@ -70,6 +70,8 @@ class Hire:
             row = connection.execute(sa.select(schema.customer).where(c.id == customer_id).with_for_update()).first()
             if row is None:
                 raise LookupError(f"there is no customer {customer_id}")
+            if row.erased_at is not None:
+                raise Conflict(f"customer {customer_id} was erased")
             refuse_stale(f"customer {customer_id}", seen, customer_tag(row))
             changed = {name: value for name, value in changes.items() if row._mapping[name] != value}
             if not changed:

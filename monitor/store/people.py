@@ -555,8 +555,11 @@ def names(connection: Connection, person_ids: Collection[int]) -> dict[int, str]
 def _existing(connection: Connection, person_id: int, seen: str | None) -> None:
     """Whoever is to be changed, locked: one change of a person at a time."""
     c = schema.person.c
-    if connection.execute(sa.select(c.id).where(c.id == person_id).with_for_update()).first() is None:
+    found = connection.execute(sa.select(c.erased_at).where(c.id == person_id).with_for_update()).first()
+    if found is None:
         raise LookupError(f"there is no person {person_id}")
+    if found.erased_at is not None:
+        raise Conflict(f"person {person_id} was erased")
     if seen is not None:
         row = person_row(connection, person_id)
         refuse_stale(f"person {person_id}", seen, person_tag(row, parts_of(connection, person_id)))
