@@ -4,7 +4,7 @@ Pictures go to a temporary folder, or to FETTLE_SCREENSHOTS where that is set.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -88,7 +88,7 @@ class Visit:
         found: list[str] = self.page.evaluate(SMALL)
         return found
 
-    def barriers(self) -> list[str]:
+    def barriers(self, rules: Sequence[str] = RULES) -> list[str]:
         """What axe finds: the rule, and the first place that breaks it."""
-        found = Axe().run(self.page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+        found = Axe().run(self.page, options={"runOnly": list(rules), "resultTypes": ["violations"]})
         return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found.response["violations"]]

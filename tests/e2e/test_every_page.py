@@ -13,12 +13,14 @@ from playwright.sync_api import Browser
 
 from api.access import Allowed, declared, routes_of
 from api.app import create_app
+from monitor.engine.paging import ANSWER, LINK_LASTS_MS
 from monitor.store import schema
 from monitor.store.access import Role
 from tests.api_world import HOUR, World, furnish, world
 from tests.browsing import NARROW, WANTED, WIDE, Visit, pictures_in
 from tests.e2e.test_page import bustle, hot_ticket, overheat
 from tests.test_api_access import MATRIX
+from tests.test_customer_pages import label_of, page_of, signer
 
 NOT_PAGES = {"/openapi.json", "/sw.js", "/start"}
 """What a browser is answered that is no page: data, a script, a way on."""
@@ -33,6 +35,8 @@ class Look:
 
 
 LOOKS = [Look("en", "light", WIDE), Look("zh", "dark", NARROW)]
+OTHER = {"light": "dark", "dark": "light"}
+"""A page says the same in the other theme: only its colours are looked at there."""
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +103,45 @@ def test_every_page_is_fit_to_be_seen(company: World, browser: Browser, pictures
     assert wrong == {}
 
 
-def seen(visit: Visit, address: str, look: Look, pictures: Path) -> dict[str, object]:
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: f"{look.lang}-{look.scheme}-{look.size['width']}")
+def test_what_a_link_opens_is_fit_to_be_seen(company: World, browser: Browser, pictures: Path, look: Look) -> None:
+    context = browser.new_context(viewport=look.size, color_scheme=look.scheme)  # type: ignore[arg-type]
+    visit = Visit(company, context)
+    ours = page_of(company)
+    answer = signer(company).sign(ANSWER, (1, 1), company.now() + LINK_LASTS_MS)
+    addresses = {
+        "customer": ours, "customer-notice": f"{ours}/1", "how": f"{ours}/1/how", "machine-label": label_of(company),
+        "answer": f"/answer/{answer}", "sign-in": "/sign-in", "no-such-link": "/c/forged",
+    }  # fmt: skip
+    wrong = {
+        name: {
+            what: how for what, how in seen(visit, f"{address}?lang={look.lang}", look, pictures, name).items() if how
+        }
+        for name, address in addresses.items()
+    }
+    context.close()
+    assert {name: found for name, found in wrong.items() if found} == {}
+
+
+def seen(visit: Visit, address: str, look: Look, pictures: Path, name: str = "") -> dict[str, object]:
     """What is wrong with a page, by what it is."""
     visit.complaints.clear()
     page = visit.open(address)
-    name = address.partition("?")[0].strip("/").replace("/", "-") or "fleet"
+    name = name or address.partition("?")[0].strip("/").replace("/", "-") or "fleet"
     if WANTED:
         page.screenshot(path=pictures / f"{name}-{look.lang}-{look.scheme}-{look.size['width']}.png", full_page=True)
     on_a_phone = look.size is NARROW
     filled = page.locator("main .btn.first:visible").count()
     # What is folded away is to be within reach too.
     page.evaluate("document.querySelectorAll('main details').forEach((fold) => { fold.open = true; })")
+    barriers = visit.barriers()
+    page.emulate_media(color_scheme=OTHER[look.scheme])  # type: ignore[arg-type]
+    other = visit.barriers(["color-contrast"])
+    page.emulate_media(color_scheme=look.scheme)  # type: ignore[arg-type]
     return {
         "sideways": visit.sideways_px(),
-        "barriers": visit.barriers(),
+        "barriers": barriers,
+        f"in {OTHER[look.scheme]}": other,
         "console": [one for one in visit.complaints if "404" not in one and "409" not in one],
         "elsewhere": visit.asked_elsewhere,
         "too small": visit.too_small() if on_a_phone else [],
