@@ -4,9 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SIM    ?= 40
+SEEDS  ?= 100
+BASE   ?= 1
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: run install test test-tools check bench lock clean
+.PHONY: run install test test-tools check simulate bench lock clean
 
 run: install
 	@exec $(BIN)/fettle up --sim $(SIM)
@@ -35,6 +37,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+simulate: install
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --base $(BASE)
 
 bench: install
 	$(BIN)/python -m bench.ingest

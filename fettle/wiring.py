@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import BaseScheduler
 from pydantic import SecretStr
 
 from api.app import create_app
@@ -249,10 +250,14 @@ def listening(rooms: House, watch: Watch) -> Iterator[Subscriber]:
 
 
 class Ticks:
-    """A scheduler that only ticks (what is due is a row in the database, never a timer), and when it last did."""
+    """A scheduler that only ticks (what is due is a row in the database, never a timer), and when it last did.
 
-    def __init__(self) -> None:
-        self._scheduler = BackgroundScheduler(timezone=UTC)
+    `clock` is what every tick takes for now (epoch ms).
+    """
+
+    def __init__(self, scheduler: BaseScheduler | None = None, clock: Callable[[], int] = clock) -> None:
+        self.clock = clock
+        self._scheduler = scheduler or BackgroundScheduler(timezone=UTC)
         self._scheduler.start()
         self._done_at: dict[str, int] = {}
         self._late_s: dict[str, float] = {}
@@ -261,7 +266,7 @@ class Ticks:
     def every(self, seconds: float, name: str, tick: Callable[[], object], *, late_s: float | None = None) -> None:
         """Call `tick` again and again. A tick that fails is logged, and the next one comes all the same. `late_s`: as
         LATE_S, where it may take longer."""
-        self._done_at[name] = clock()
+        self._done_at[name] = self.clock()
         if late_s is not None:
             self._late_s[name] = late_s
 
@@ -271,7 +276,7 @@ class Ticks:
             except Exception:
                 log.exception("tick_failed", tick=name)
             else:
-                self._done_at[name] = clock()
+                self._done_at[name] = self.clock()
 
         self._scheduler.add_job(
             survive, "interval", seconds=seconds, id=name, coalesce=True, max_instances=1, misfire_grace_time=None,
@@ -280,7 +285,7 @@ class Ticks:
 
     def in_time(self) -> bool:
         """Whether every tick has succeeded not long ago."""
-        now = clock()
+        now = self.clock()
         return all(now - at < self._late_s.get(name, LATE_S) * 1000 for name, at in self._done_at.items())
 
     def stopping(self) -> bool:
@@ -312,7 +317,7 @@ def hearing(subscriber: Subscriber, ticks: Ticks) -> dict[str, Callable[[], bool
 
 
 def tick_watch(ticks: Ticks, watch: Watch, subscriber: Subscriber) -> None:
-    ticks.every(0.5, "watch", lambda: watch.tick(clock(), attending=subscriber.attending(clock())))
+    ticks.every(0.5, "watch", lambda: watch.tick(ticks.clock(), attending=subscriber.attending(ticks.clock())))
 
 
 def tick_commands(ticks: Ticks, rooms: House, subscriber: Subscriber) -> None:
@@ -322,7 +327,7 @@ def tick_commands(ticks: Ticks, rooms: House, subscriber: Subscriber) -> None:
     def send() -> None:
         # What is due stays due while there is no connection.
         if subscriber.connected:
-            diagnosis.send_due(rooms.database, subscriber.publish, policy, clock())
+            diagnosis.send_due(rooms.database, subscriber.publish, policy, ticks.clock())
 
     ticks.every(1.0, "commands", send)
 
@@ -331,30 +336,34 @@ def tick_copyist(ticks: Ticks, rooms: House, telemetry: Telemetry) -> None:
     """Where telemetry is at hand; the desk's own process has none. Several may: each copy is claimed by one."""
     days = rooms.settings.telemetry_days
     copyist = Copyist(rooms.database, telemetry, rooms.profiles, retention_days=days, stopping=ticks.stopping)
-    ticks.every(2.0, "evidence", lambda: copyist.tick(clock()))
+    ticks.every(2.0, "evidence", lambda: copyist.tick(ticks.clock()))
 
 
 def tick_meters(ticks: Ticks, rooms: House, telemetry: Telemetry) -> None:
     """Where telemetry is at hand, as the copyist; two that read the same meter keep the same reading once."""
     reader = MeterReader(rooms.database, telemetry, rooms.profiles, stopping=ticks.stopping)
-    ticks.every(10.0, "meters", lambda: reader.tick(clock()))
+    ticks.every(10.0, "meters", lambda: reader.tick(ticks.clock()))
 
 
-def tick_desk(ticks: Ticks, rooms: House, desk: Desk) -> None:
+def outbox_of(rooms: House, desk: Desk, ticks: Ticks) -> Outbox:
     try:
         ways = channels(channel_settings(rooms.settings))
     except ValueError as error:
         raise CannotStart(str(error)) from None
     with rooms.database.begin() as connection:
-        notices.say_channels(connection, introduce(ways), clock())
-    outbox = Outbox(rooms.database, ways, stopping=ticks.stopping, given_up=desk.telling.given_up)
+        notices.say_channels(connection, introduce(ways), ticks.clock())
+    return Outbox(rooms.database, ways, stopping=ticks.stopping, given_up=desk.telling.given_up)
+
+
+def tick_desk(ticks: Ticks, rooms: House, desk: Desk, outbox: Outbox | None = None) -> None:
+    outbox = outbox or outbox_of(rooms, desk, ticks)
     policy = self_tests.shipped_policy()
     spot_checks = SpotChecking(rooms.database, rooms.settings.timezone)
-    ticks.every(1.0, "desk", lambda: desk.tick(clock()))
-    ticks.every(10.0, "reporting", lambda: desk.reporting.tick(clock()), late_s=REPORT_LATE_S)
-    ticks.every(60.0, "spot_checks", lambda: spot_checks.tick(clock()))
-    ticks.every(5.0, "unanswered", lambda: diagnosis.give_up(rooms.database, policy, clock()))
-    ticks.every(1.0, "outbox", lambda: outbox.deliver_due(clock()))
+    ticks.every(1.0, "desk", lambda: desk.tick(ticks.clock()))
+    ticks.every(10.0, "reporting", lambda: desk.reporting.tick(ticks.clock()), late_s=REPORT_LATE_S)
+    ticks.every(60.0, "spot_checks", lambda: spot_checks.tick(ticks.clock()))
+    ticks.every(5.0, "unanswered", lambda: diagnosis.give_up(rooms.database, policy, ticks.clock()))
+    ticks.every(1.0, "outbox", lambda: outbox.deliver_due(ticks.clock()))
 
 
 def channel_settings(settings: Settings) -> Channels:

@@ -90,8 +90,14 @@ class Subscriber:
         batch_limit: int = 4_000,
         linger_s: float = 0.005,
         settle_s: float = 3.0,
+        now: Callable[[], int] | None = None,
+        client: BulkClient | None = None,
     ) -> None:
-        """`settle_s`: so long after a connect, messages that an earlier connection left unacked may still come."""
+        """`settle_s`: so long after a connect, messages that an earlier connection left unacked may still come.
+
+        `now` is the service's clock (epoch ms). Whoever has a `client` and a clock of their own starts no threads:
+        they call the client's callbacks, and then `work_off`, `send_acks` and `note_quiet`, one step at a time.
+        """
         self.counts = Counts()
         self._observe = observe
         self._read = read
@@ -101,6 +107,7 @@ class Subscriber:
         self._settle_ms = int(settle_s * 1000)
         self._queue: deque[_Heard] = deque()
         self._taken_bytes = 0
+        self._in_hand: tuple[list[_Heard], list[Arrival]] | None = None
         self._acks: deque[tuple[int, int]] = deque()
         self._generation = 0
         self._connected_at: int | None = None
@@ -112,16 +119,14 @@ class Subscriber:
         self._closing = threading.Event()
         self._closing_since = 0.0
         self._woken, self._waker = _wake_up_line()
-        self._client = self._new_client(address, client_id)
+        self._now = now or _now
+        self._client = self._with_callbacks(client or _new_client(address, client_id))
         self._threads = [
             threading.Thread(target=self._listen, name="mqtt", daemon=True),
             threading.Thread(target=self._work, name="ingest", daemon=True),
         ]
 
-    def _new_client(self, address: Address, client_id: str) -> BulkClient:
-        client = BulkClient(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True)
-        address.set_up(client)
-        client.connect_async(address.host, address.port, KEEPALIVE_S)
+    def _with_callbacks(self, client: BulkClient) -> BulkClient:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -221,7 +226,7 @@ class Subscriber:
                 self._client.loop_write()
                 return
             readable = self._await_traffic(sock)
-            self._send_acks()
+            self.send_acks()
             if readable:
                 self._read_burst()
             if self._client.want_write():
@@ -247,17 +252,19 @@ class Subscriber:
             self._woken.recv(4096)
         gone = ready.get(sock.fileno(), 0) & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
         readable = pending or bool(ready.get(sock.fileno(), 0) & select.POLLIN)
-        if not readable and not self._caught_up:
-            self._caught_up = self._is_caught_up()
+        if not readable:
+            self.note_quiet()
         return bool(gone) or (readable and not full)
 
     def _full(self) -> bool:
         return len(self._queue) >= self._queue_limit or self.counts.received_bytes - self._taken_bytes > QUEUE_BYTES
 
-    def _is_caught_up(self) -> bool:
-        """The broker sends faster than we read, so nothing to read some time after the connect means no backlog."""
-        settled = self._connected_at is not None and _now() - self._connected_at >= self._settle_ms
-        return settled and len(self._queue) < self._batch_limit
+    def note_quiet(self) -> None:
+        """There is nothing to read now. The broker sends faster than we read, so some time after the connect that
+        means that there is no backlog."""
+        if not self._caught_up:
+            settled = self._connected_at is not None and self._now() - self._connected_at >= self._settle_ms
+            self._caught_up = settled and len(self._queue) < self._batch_limit
 
     def _read_burst(self) -> None:
         """Reads what is there. loop_read() takes one packet; no new message after it means there was none."""
@@ -268,9 +275,10 @@ class Subscriber:
                 break
         self._arrived.set()
 
-    def _send_acks(self) -> None:
-        """Acks whose connection is gone are withheld: after a reconnect packet ids begin again, and a stale ack
-        would stand for another message. Connects and disconnects happen in this very thread, never in between."""
+    def send_acks(self) -> None:
+        """Hand the acks of what is done to the client. Those whose connection is gone are withheld: after a reconnect
+        packet ids begin again, and a stale ack would stand for another message. Connects and disconnects happen in this
+        very thread, never in between."""
         acks, mids = self._acks, []
         while acks:
             theirs, mid = acks.popleft()
@@ -304,7 +312,7 @@ class Subscriber:
         if not flags.session_present:
             self.counts.sessions_begun += 1
             log.warning("mqtt_session_begun")
-        self._connected_at = _now()
+        self._connected_at = self._now()
         client.subscribe([(topic, 1) for topic in TOPICS])
 
     def _on_disconnect(self, _: mqtt.Client, __: Any, ___: Any, reason: Any, ____: Any) -> None:
@@ -323,7 +331,7 @@ class Subscriber:
         except UnicodeDecodeError:
             topic = ""  # Rejected as a bad topic, like any other.
         # QoS 0 has no packet id and gets no ack.
-        heard = _Heard(self._generation, message.mid, topic, bytes(message.payload), _now(), message.retain)
+        heard = _Heard(self._generation, message.mid, topic, bytes(message.payload), self._now(), message.retain)
         self._queue.append(heard)
         self.counts.received += 1
         self.counts.received_bytes += len(message.payload)
@@ -335,12 +343,29 @@ class Subscriber:
 
     def _work(self) -> None:
         while self._await_messages():
+            pause_s, longest_s = RETRY_S
+            while not self.work_off():
+                if self._stopping.wait(pause_s):
+                    return
+                pause_s = min(2 * pause_s, longest_s)
+
+    def work_off(self) -> bool:
+        """Take a batch off the queue, have it stored and decided, and its acks made ready. False where it could not
+        be: then it stays in hand, and the next call tries it again."""
+        if self._in_hand is None:
             batch = self._take()
+            if not batch:
+                return True
             self._in_hand_since = batch[0].received_at
-            if self._settled(batch):
-                self._acks.extend((heard.generation, heard.mid) for heard in batch if heard.mid)
-                self._wake()
-            self._in_hand_since = None
+            self._in_hand = batch, self._read_all(batch)
+        batch, arrivals = self._in_hand
+        if arrivals and not self._observed(arrivals):
+            return False
+        self.counts.batches += 1
+        self._acks.extend((heard.generation, heard.mid) for heard in batch if heard.mid)
+        self._wake()
+        self._in_hand = self._in_hand_since = None
+        return True
 
     def _await_messages(self) -> bool:
         """True once there is something to do; False when asked to stop: what is queued stays with the broker."""
@@ -362,21 +387,14 @@ class Subscriber:
         self._taken_bytes += size
         return batch
 
-    def _settled(self, batch: list[_Heard]) -> bool:
-        """Has the batch stored and decided, however often that takes; False only when asked to stop before."""
+    def _read_all(self, batch: list[_Heard]) -> list[Arrival]:
         arrivals: list[Arrival] = []
         for heard in batch:
             if heard.retained:
                 self.counts.retained += 1  # A copy of what was heard when it happened: no news.
             else:
                 arrivals += self._arrivals(heard)
-        pause_s, longest_s = RETRY_S
-        while arrivals and not self._observed(arrivals):
-            if self._stopping.wait(pause_s):
-                return False
-            pause_s = min(2 * pause_s, longest_s)
-        self.counts.batches += 1
-        return True
+        return arrivals
 
     def _arrivals(self, heard: _Heard) -> list[Arrival]:
         try:
@@ -388,13 +406,20 @@ class Subscriber:
 
     def _observed(self, arrivals: Sequence[Arrival]) -> bool:
         try:
-            self._observe(arrivals, _now())
+            self._observe(arrivals, self._now())
         except Exception:
             # Whatever it was, nothing is acked and nothing is lost; the same batch is tried again.
             self.counts.observe_failures += 1
             log.exception("observe_failed", arrivals=len(arrivals))
             return False
         return True
+
+
+def _new_client(address: Address, client_id: str) -> BulkClient:
+    client = BulkClient(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True)
+    address.set_up(client)
+    client.connect_async(address.host, address.port, KEEPALIVE_S)
+    return client
 
 
 def begin_session(address: Address, client_id: str, timeout_s: float) -> None:

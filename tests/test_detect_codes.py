@@ -49,3 +49,23 @@ def test_a_controller_that_invents_codes_opens_no_more_than_32() -> None:
     assert len(say(b, [event(i, "fault_set", {"code": i}) for i in range(100)])) == 32
     room = say(b, [event(100, "fault_cleared", {"code": 5}), event(101, "fault_set", {"code": 77})])
     assert told(room) == [("fault_code", "5", "cleared"), ("fault_code", "77", "opened")]
+
+
+def test_a_code_that_is_taken_back_late_is_cleared_all_the_same() -> None:
+    b = bank(PUMP)
+    say(b, [event(0, "fault_set", {"code": 7})])
+    late = event(600, "fault_cleared", {"code": 7})._replace(late=True)
+    (cleared,) = say(b, [late])
+    assert (cleared.subject, cleared.opened, cleared.occurred_at) == ("7", False, T0 + 600_000)
+    assert say(b, [late]) == []
+
+
+def test_a_code_that_was_set_again_is_not_cleared_by_what_is_found_late() -> None:
+    b = bank(PUMP)
+    say(b, [event(0, "fault_set", {"code": 7}), event(900, "fault_set", {"code": 7})])
+    assert say(b, [event(600, "fault_cleared", {"code": 7})._replace(late=True)]) == []
+    assert len(say(b, [event(901, "fault_cleared", {"code": 7})])) == 1
+
+
+def test_a_code_that_is_set_late_opens_nothing() -> None:
+    assert say(bank(PUMP), [event(0, "fault_set", {"code": 7})._replace(late=True)]) == []

@@ -123,6 +123,11 @@ def test_a_planned_rental_and_the_end_of_a_window_are_looked_at_when_they_come()
     assert [next_turn(facts, at) for at in (NOW, NOW + 3, NOW + 5, NOW + 50)] == [NOW + 3, NOW + 5, NOW + 50, None]
 
 
+def test_what_was_noted_before_the_clock_was_set_back_is_looked_at_when_it_comes():
+    facts = replace(MACHINE, silent=[Span(NOW - 9, NOW + 4)], wrong=[Wrong(NOW - 9, NOW + 7, 1, 1)])
+    assert [next_turn(facts, at) for at in (NOW, NOW + 4, NOW + 7)] == [NOW + 4, NOW + 7, None]
+
+
 # --- sums ----------------------------------------------------------------------------------------------------------
 
 

@@ -69,9 +69,7 @@ def test_a_process_that_has_just_started_and_hears_its_broker_is_ready(
             subscriber.stop()
 
 
-def test_the_months_report_is_built_and_no_tick_of_the_desk_does_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_months_report_is_built_and_no_tick_of_the_desk_does_it(tmp_path: Path) -> None:
     morning = 1_762_120_800_000  # Monday, 3 November 2025, 06:00 in Shanghai
     with house(Settings(home=tmp_path, timezone="Asia/Shanghai")) as rooms, ticking() as ticks:
         registry = Registry(rooms.database)
@@ -85,16 +83,15 @@ def test_the_months_report_is_built_and_no_tick_of_the_desk_does_it(
                 return list(connection.execute(sa.select(monthly_report.c.month)).scalars())
 
         assert months() == []
-        monkeypatch.setattr(wiring, "clock", lambda: morning + 60_000)
+        ticks.clock = lambda: morning + 60_000
         tick_desk(ticks, rooms, desk)
         until(months, what="the report")
         assert months() == ["2025-10"]
 
 
-def test_a_report_may_take_longer_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_may_take_longer_than_others() -> None:
     now = {"is": 0}
-    monkeypatch.setattr(wiring, "clock", lambda: now["is"])
-    ticks = Ticks()
+    ticks = Ticks(clock=lambda: now["is"])
     try:
         ticks.every(3600, "reporting", lambda: 1 / 0, late_s=wiring.REPORT_LATE_S)
         now["is"] = wiring.LATE_S * 1000

@@ -27,41 +27,62 @@ class Codes(Detector):
 
     At most 32 codes of one machine stand open at a time: a controller that invents codes opens no ticket for each.
     They are remembered as hashes; the event itself names the code again when it clears.
+
+    A code that is taken back is said once. So it counts where it is found late, too, unless the code was set again
+    after it.
     """
 
     name: ClassVar[str] = "codes"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[FaultKind | None] = FaultKind.FAULT_CODE
-    device_fields: ClassVar[Fields] = [("open", "<u8", (OPEN_CODES,))]
+    takes_late: ClassVar[bool] = True
+    device_fields: ClassVar[Fields] = [
+        ("open", "<u8", (OPEN_CODES,)),
+        ("set_at", "<i8", (OPEN_CODES,)),  # device, when each was last set
+    ]
 
     def step(self, state: State, rows: Rows, report: Report) -> None:
-        for i in np.flatnonzero((rows.what == What.FAULT_SET) | (rows.what == What.FAULT_CLEARED)).tolist():
-            position, row = int(rows.position[i]), int(rows.device[i])
+        for i in np.flatnonzero(
+            (rows.what == What.FAULT_SET) & ~rows.late | (rows.what == What.FAULT_CLEARED)
+        ).tolist():
+            position, row, at = int(rows.position[i]), int(rows.device[i]), int(rows.at[i])
             detail = rows.detail[position] or {}
             code = code_of(detail)
             opened = rows.what[i] == What.FAULT_SET
-            if not code or not self._remember(state, row, code, opened):
+            if rows.late[i] and self._set_at(state, row, code) > at:
+                continue
+            if not code or not self._remember(state, row, code, at, opened):
                 continue
             severity = severity_of(detail.get("lamp")) if opened else None
             evidence = _evidence(code, detail)
             report.add(
-                row, position, FaultKind.FAULT_CODE, code, opened, int(rows.at[i]), self.rule, evidence, severity
+                row, position, FaultKind.FAULT_CODE, code, opened, at, self.rule, evidence, severity
             )  # fmt: skip
 
     def release(self, state: State, ended: Ended) -> None:
-        self._remember(state, ended.row, ended.subject, opened=False)
+        self._remember(state, ended.row, ended.subject, 0, opened=False)
 
-    def _remember(self, state: State, row: int, code: str, opened: bool) -> bool:
+    def _set_at(self, state: State, row: int, code: str) -> int:
+        """When a code that stands was last set (device clock); 0 where it does not stand."""
+        stands = np.flatnonzero(state.device["open"][row] == _mark(code))
+        return int(state.device["set_at"][row][stands[0]]) if len(stands) else 0
+
+    def _remember(self, state: State, row: int, code: str, at: int, opened: bool) -> bool:
         """Whether this is news: a code that did not stand and now does, or the other way round."""
-        slots = state.device["open"][row]
-        digest = blake2b(code.encode(errors="replace"), digest_size=8).digest()
-        mark = np.uint64(max(1, int.from_bytes(digest, "little")))  # 0 is the empty slot
-        stands = np.flatnonzero(slots == mark)
-        free = np.flatnonzero(slots == 0)
+        slots, set_at, mark = state.device["open"][row], state.device["set_at"][row], _mark(code)
+        stands, free = np.flatnonzero(slots == mark), np.flatnonzero(slots == 0)
+        if opened and len(stands):
+            set_at[stands[0]] = at
         if opened == bool(len(stands)) or (opened and not len(free)):
             return False
-        slots[free[0] if opened else stands[0]] = mark if opened else 0
+        slot = free[0] if opened else stands[0]
+        slots[slot], set_at[slot] = (mark, at) if opened else (0, 0)
         return True
+
+
+def _mark(code: str) -> np.uint64:
+    digest = blake2b(code.encode(errors="replace"), digest_size=8).digest()
+    return np.uint64(max(1, int.from_bytes(digest, "little")))  # 0 is the empty slot
 
 
 def code_of(detail: Mapping[str, Any]) -> str:

@@ -58,6 +58,8 @@ class Attention:
     since: int
     until: int
     away_from: int | None = None
+    gap_ms: int = OWN_GAP_MS
+    late_ms: int = LATE_MS
 
     @property
     def away_ms(self) -> int:
@@ -65,15 +67,15 @@ class Attention:
         return 0 if self.away_from is None else self.since - self.away_from
 
     def note(self, now: int) -> None:
-        if now - self.until > OWN_GAP_MS:
+        if now - self.until > self.gap_ms:
             self.away_from, self.since = self.until, now
         self.until = now
 
     def late_before(self, now: int) -> int:
         """What is older than this is late. Our own gap excuses the machines that spoke into it."""
         if self.away_from is not None and now < self.since + BACKLOG_GRACE_MS:
-            return max(min(now, self.away_from), now - LONGEST_EXCUSE_MS) - LATE_MS
-        return now - LATE_MS
+            return max(min(now, self.away_from), now - LONGEST_EXCUSE_MS) - self.late_ms
+        return now - self.late_ms
 
 
 class Watch:
@@ -81,8 +83,11 @@ class Watch:
 
     def __init__(
         self, database: Database, telemetry: Telemetry, desk: Desk, profiles: Mapping[str, Profile],
-        *, retention_days: int, now: int, owner: str = "watch",
+        *, retention_days: int, now: int, owner: str = "watch", own_gap_ms: int = OWN_GAP_MS,
+        late_ms: int = LATE_MS,
     ) -> None:  # fmt: skip
+        """`own_gap_ms`: not ticking for longer than this is a gap of our own; `late_ms`: what is older when it is taken
+        in is late. Whoever ticks or takes in more seldom says so."""
         self.database = database
         self.telemetry = telemetry
         self.desk = desk
@@ -109,7 +114,8 @@ class Watch:
         with database.begin() as connection:
             self._progress = watching.take_over(connection, owner)
         attended_at = self._progress.attended_at
-        self.attention = Attention(since=now, until=now, away_from=attended_at)
+        self.attention = Attention(since=now, until=now, away_from=attended_at, gap_ms=own_gap_ms,
+                                   late_ms=late_ms)  # fmt: skip
         self._recover(now)
 
     # --- what comes in ---
@@ -198,7 +204,9 @@ class Watch:
         self._last_heard |= {message.device_id: message.received_at for message in taken}
         self._last_heard |= {device.device_id: at for device, at, _ in found.statuses}
         # What waited in the broker while we were away is news, and no sign that its machine still sends.
-        self._live |= {one.device_id: one.received_at for one in taken if one.received_at - one.body.at <= LATE_MS}
+        self._live |= {
+            one.device_id: one.received_at for one in taken if one.received_at - one.body.at <= self.attention.late_ms
+        }
         snapshot = snapshot or bool(findings) or now >= self._snapshot_at
         # Who is heard for the first time is saved at once, everybody else with the next snapshot.
         heard = {

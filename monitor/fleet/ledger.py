@@ -123,12 +123,13 @@ def course(facts: Facts, now: int) -> list[Interval]:
 
 def next_turn(facts: Facts, now: int) -> int | None:
     """When something that stands in the record already changes a machine's course next: a rental that is planned, a
-    declared window that ends. None where nothing does."""
-    spans = [Span(one.from_at, one.to_at) for some in (facts.hires, facts.declared) for one in some]
-    ahead = [at for span in spans for at in span if at is not None and at > now]
-    if facts.retired_at is not None and facts.retired_at > now:
-        ahead.append(facts.retired_at)
-    return min(ahead, default=None)
+    declared window that ends, and whatever was noted before our own clock was set back. None where nothing does."""
+    periods: tuple[Sequence[Wrong | Span | Hire | Declared], ...] = (
+        facts.hires, facts.declared, facts.wrong, facts.silent, facts.heard_late
+    )  # fmt: skip
+    moments = [at for some in periods for one in some for at in (one.from_at, one.to_at)]
+    moments += [one.from_at for one in facts.stays] + [facts.retired_at, facts.first_heard_at]
+    return min((at for at in moments if at is not None and at > now), default=None)
 
 
 # --- how a course comes about ---

@@ -115,13 +115,16 @@ class Outbox:
         rng: random.Random | None = None,
         stopping: Callable[[], bool] = lambda: False,
         given_up: GivenUp = _nothing,
+        in_turn: bool = False,
     ) -> None:
-        """`stopping`: asked before every send; once it is true, a round begins no other and ends."""
+        """`stopping`: asked before every send; once it is true, a round begins no other and ends. `in_turn`: one
+        channel after the other in the caller's thread, so that the same rows always go out in the same order."""
         self._given_up = given_up
         self._database = database
         self._channels = channels
         self._rng = rng or random.Random()  # noqa: S311 (spreads retries, guards nothing)
         self._stopping = stopping
+        self._in_turn = in_turn
 
     def deliver_due(self, now: int, limit: int = 200) -> Delivered:
         """Send what is due at `now` (epoch ms), at most `limit` a channel. Blocks: call it off the event loop.
@@ -130,9 +133,14 @@ class Outbox:
         """
         orphaned = self._give_up_hopeless(now)
         self._withdraw_stale(now)
-        with ThreadPoolExecutor(len(self._channels) or 1, "notices") as threads:
-            rounds = list(threads.map(lambda name: self._deliver(name, now, limit), self._channels))
+        rounds = self._side_by_side(lambda name: self._deliver(name, now, limit))
         return Delivered(*map(sum, zip(Delivered(failed=orphaned), *rounds, strict=True)))
+
+    def _side_by_side(self, deliver: Callable[[str], Delivered]) -> list[Delivered]:
+        if self._in_turn:
+            return list(map(deliver, self._channels))
+        with ThreadPoolExecutor(len(self._channels) or 1, "notices") as threads:
+            return list(threads.map(deliver, self._channels))
 
     def backlog(self, now: int) -> Backlog:
         """Counts for /metrics and the operators' page."""

@@ -76,7 +76,7 @@ def due(connection: Connection, now: int, limit: int) -> Sequence[Row]:
     c = schema.command.c
     return connection.execute(
         _standing(schema.command).where(c.next_send_at <= now, ~_hopeless())
-        .order_by(c.next_send_at, c.id).limit(limit)
+        .order_by(c.next_send_at, c.asked_at, c.ticket_id, c.device_id, c.id).limit(limit)
     ).all()  # fmt: skip
 
 
