@@ -53,8 +53,9 @@ class Crew:
         """Maybe do something, now (the service's clock)."""
         if self._rng.random() >= self._share:
             return
-        doing = self._rng.choice((self._go_on, self._go_on, self._go_on, self._answer, self._aside, self._report,
-                                  self._hire))  # fmt: skip
+        doing = self._rng.choice(
+            (self._go_on, self._go_on, self._go_on, self._answer, self._aside, self._aside, self._report, self._hire)
+        )
         with suppress(*LET_BE):
             doing(service, now)
 

@@ -30,10 +30,10 @@ from tests.simulation.perils import Fate
 from tests.simulation.stores import Brittle, Died, MortalDatabase
 from tests.simulation.wire import Wire
 
-TEMPO = {"watch": 0, "commands": 15, "desk": 40, "outbox": 25, "evidence": 90, "meters": 90, "unanswered": 40,
+TEMPO = {"watch": 0, "commands": 15, "desk": 50, "outbox": 40, "evidence": 90, "meters": 90, "unanswered": 40,
          "reporting": 90, "spot_checks": 90}  # fmt: skip
 """How seldom jobs run in a world, in minutes at most: a scheduler that is late by so much must come to the same end."""
-STRIDE_MS = 10 * MINUTE
+STRIDE_MS = 15 * MINUTE
 """How long a stride of a world may be: messages are taken in, and the watch ticks, once in each."""
 
 

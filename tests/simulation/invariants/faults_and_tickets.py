@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 CERTAIN = ("startup_failure", "limit", "fault_code", "reported")
 """Kinds that wait for nothing: a fault of these that is sure deserves its ticket at once."""
-GRACE_MS = 70 * 60_000
+GRACE_MS = 90 * 60_000
 """A hold whose end no tick has come to yet."""
 
 

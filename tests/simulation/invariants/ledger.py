@@ -39,7 +39,7 @@ class Ledger(Checker):
         require(until is None, f"the course of {device_id} has an end")
 
     def at_end(self, world: "World") -> None:
-        for row in world.ask("SELECT DISTINCT device_id FROM fleet_interval"):
+        for row in world.ask("SELECT device_id FROM device"):
             self._is_whole(world, row[0])
         self._says_what_the_faults_say(world)
         self._sums(world)

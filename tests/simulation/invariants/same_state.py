@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 State = dict[str, set[tuple[Any, ...]]]
+AT_ONCE_MS = 5 * 60_000
+"""What is heard so soon after it was said was overtaken on the way, if anything, and is not late."""
 BY_RECEIVE_TIME = ("silent",)
 """Kinds of faults that are about when something was heard."""
 
@@ -35,7 +37,8 @@ def found(world: "World") -> State:
     faults = world.ask(f"SELECT device_id, kind, subject, {moments} FROM fault WHERE kind NOT IN ({kinds})")  # noqa: S608
     tickets = world.ask(f"SELECT device_id, kind, subject, severity FROM ticket WHERE kind NOT IN ({kinds})")  # noqa: S608
     seen = world.ask("SELECT device_id, generation, boot, next_seq, received FROM seen")
-    stored = {(*one.name, repr(one.body)) for batch in world.disk.replay(0) for one in batch.messages()}
+    messages = [one for batch in world.disk.replay(0) for one in batch.messages()]
+    stored = {(*one.name, one.late and one.received_at - one.body.at < AT_ONCE_MS, repr(one.body)) for one in messages}
     return {
         "messages": stored, "courses": {tuple(row) for row in seen}, "faults": {tuple(row) for row in faults},
         "tickets": {tuple(row) for row in tickets},
