@@ -13,7 +13,7 @@ from monitor.store.database import Database, migrate, open_database
 from monitor.store.erasure import Erasure
 from monitor.store.registry import Refused
 from tests.e2e.postgres import postgresql
-from tests.e2e.service import eventually
+from tests.patience import PATIENCE_S, until
 
 NOW = 1_795_000_000_000
 WAITS = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
@@ -60,10 +60,10 @@ def test_what_a_session_begins_is_ended_by_who_ends_all_of_them(database: Databa
         with database.begin() as connection:
             assert hold(connection, visitor, NOW)
             ended = others.submit(end_all)
-            eventually("the other one waits", lambda: _waits(database), within_s=60)
+            until(lambda: _waits(database), "the other one waits")
             passwords.set_password(connection, person_id, "$argon2id$x", NOW, "test")
             begin_session(connection, Role.TECHNICIAN, person_id, By.PASSWORD, NOW)
-        ended.result(60)
+        ended.result(PATIENCE_S)
     assert running(database, person_id) == 0
     with database.begin() as connection:
         assert not hold(connection, visitor, NOW)

@@ -202,7 +202,7 @@ def test_a_step_that_came_too_late_is_explained(company: World, visit: Callable[
     page = visit().open(f"/tickets/{ticket_id}")
     company.api.desk.act(ticket_id, "cancel", "person:3", company.now(), reason="other")  # type: ignore[arg-type]
     page.get_by_role("button", name="Verify").click()
-    assert "cancelled" in page.locator("[role=alert]").inner_text()
+    assert "Since then: Cancelled" in page.locator("[role=alert]").inner_text()
 
 
 def test_without_scripts_the_pages_say_the_same(company: World, visit: Callable[..., Visit]) -> None:

@@ -331,8 +331,8 @@ def test_a_new_worker_takes_neither_the_job_nor_a_step_that_waits(
     later = re.sub(r'"[0-9a-f]{16}"', '"later"', job.worker_text())
     monkeypatch.setattr(job, "_worker", lambda: later)
     page.evaluate("navigator.serviceWorker.getRegistration().then((there) => there.update())")
-    until(lambda: page.evaluate("caches.keys()") != files, within_s=60)
-    until(lambda: len(page.evaluate("caches.keys()")) == 2, within_s=60)
+    until(lambda: page.evaluate("caches.keys()") != files)
+    until(lambda: len(page.evaluate("caches.keys()")) == 2)
     assert any("later" in name for name in page.evaluate("caches.keys()")), "another worker is at work"
     here.context.set_offline(True)
     page.reload()
@@ -341,7 +341,7 @@ def test_a_new_worker_takes_neither_the_job_nor_a_step_that_waits(
     assert [one["key"] for one in kept(page)] == [waiting["key"]]
     page.unroute("**/api/v1/**")
     here.context.set_offline(False)
-    until(lambda: company.status(ticket_id) == "on_the_way", within_s=60)
+    until(lambda: company.status(ticket_id) == "on_the_way")
 
 
 def test_a_job_page_is_kept_for_twelve_hours(company: Company, visit: Callable[..., Visit]) -> None:
