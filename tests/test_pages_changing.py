@@ -177,7 +177,8 @@ def test_a_customer_is_changed(company: World, ops: httpx.Client) -> None:
     path = "/settings/customers/1"
     form = {"name": "Nord Bau AG", "email": "", "lang": "en", **seen(ops.get(path).text, path)}
     assert ops.post(path, data=form).status_code == 303
-    assert ops.get("/api/v1/customers/1").json() == {"id": 1, "name": "Nord Bau AG", "email": "", "lang": "en"}
+    now = {"id": 1, "name": "Nord Bau AG", "email": "", "lang": "en", "erased_at": None}
+    assert ops.get("/api/v1/customers/1").json() == now
     stale = ops.post(path, data={**form, "name": "Süd Bau"})
     assert stale.status_code == 412
     assert "Nord Bau AG</small>" in field(stale.text, path, "name")

@@ -91,7 +91,7 @@ def pages_of(company: World) -> list[tuple[str, Role]]:
 def test_every_page_is_fit_to_be_seen(company: World, browser: Browser, pictures: Path, look: Look) -> None:
     wrong: dict[str, object] = {}
     for role in (Role.OPS, Role.TECHNICIAN, Role.CUSTOMER, Role.MANAGER):
-        context = browser.new_context(viewport=look.size, color_scheme=look.scheme)  # type: ignore[arg-type]
+        context = browser.new_context(viewport=look.size, color_scheme=look.scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         visit = Visit(company, context).sign_in(role, PEOPLE.get(role), look.lang)
         for address, whose in pages_of(company):
             if whose is not role:
@@ -105,7 +105,7 @@ def test_every_page_is_fit_to_be_seen(company: World, browser: Browser, pictures
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: f"{look.lang}-{look.scheme}-{look.size['width']}")
 def test_what_a_link_opens_is_fit_to_be_seen(company: World, browser: Browser, pictures: Path, look: Look) -> None:
-    context = browser.new_context(viewport=look.size, color_scheme=look.scheme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=look.size, color_scheme=look.scheme, reduced_motion="reduce")  # type: ignore[arg-type]
     visit = Visit(company, context)
     ours = page_of(company)
     answer = signer(company).sign(ANSWER, (1, 1), company.now() + LINK_LASTS_MS)
